@@ -1,0 +1,158 @@
+"""The values that travel between the floors: frozen, without behaviour.
+
+Instants (`*_at`) are nanoseconds since 1970, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from brokerrun.core.states import Event, State
+
+
+class Effect(Enum):
+    """What a settlement did."""
+
+    SETTLED = "settled"
+    GONE = "gone"  # the message was ended by hand meanwhile
+    LOST = "lost"  # somebody else holds it, or held it since
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a looker or taker sees it."""
+
+    id: int
+    body: str
+    queue: str
+    state: State = State.READY
+    ready_at: int | None = None  # READY: not before this instant; LEASED: the lease ends then
+    attempts: int = 0
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One hold on one message. The receipt is the proof of it and never used again."""
+
+    id: int
+    body: str
+    queue: str  # its home, also while it stands elsewhere
+    receipt: int
+    attempts: int  # this one included
+    crashes: int
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a message that did not end in ACK: a row of history."""
+
+    message: int
+    queue: str
+    attempt: int
+    outcome: str
+    died: int = 0  # 1: it was the last one: to the dead-letter queue, or dropped without one
+    error: str | None = None
+    traceback: str | None = None
+    exit_status: int | None = None
+    signal: int | None = None
+    pid: int | None = None
+    host: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one claim: ACK, RETRY, RELEASE or BURY, and what history says of it.
+
+    delay: Seconds until the message is ready again (RETRY, RELEASE).
+    queue: The dead-letter queue (BURY).
+    crashes: How much the count of crashes grows (RETRY).
+    """
+
+    id: int
+    receipt: int
+    event: Event
+    delay: float = 0.0
+    queue: str | None = None
+    crashes: int = 0
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which messages of a queue are meant, oldest first.
+
+    after, before: The open interval of ids.
+    id: That one message only.
+    """
+
+    limit: int | None = 1
+    after: int | None = None
+    before: int | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What stands in one queue. The first line is what the documents of the queue promise."""
+
+    queue: str
+    pending: int  # not yet read: ready, delayed and running
+    claimed: int  # DONE: read, not yet vacuumed
+    total: int
+    delayed: int = 0
+    running: int = 0
+    oldest_at: int | None = None  # of the pending ones, from the id
+
+    @property
+    def exists(self) -> bool:
+        return self.total > 0
+
+    @property
+    def ready(self) -> int:
+        return self.pending - self.delayed - self.running
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A leased row, as recovery sees it."""
+
+    id: int
+    queue: str
+    owner: int
+    receipt: int
+    attempts: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A supervisor's row: who serves the database under that name, or did."""
+
+    name: str
+    host: str
+    owner: int
+    pid: int
+    socket: str
+    version: str
+    started_at: int
+    stopped_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a claim asks for: up to *limit* ready messages of *queue*, for *owner*.
+
+    hold: The queue in which they are shown meanwhile; None: they stay where they are.
+    lease: Seconds after which anyone may take them back; None: not while *owner* lives.
+    """
+
+    queue: str
+    owner: int
+    limit: int = 1
+    hold: str | None = None
+    lease: float | None = None

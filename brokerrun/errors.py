@@ -1,0 +1,81 @@
+"""The errors of brokerrun: one small tree, each leaf with its exit status.
+
+`exit_status` is what `brokerrun` leaves with; `broker` leaves with 1 for every error, as its
+documents say. The text names the thing, what would be right and what was found.
+"""
+
+from __future__ import annotations
+
+
+class BrokerrunError(Exception):
+    """Anything that brokerrun refuses or cannot do."""
+
+    exit_status = 1
+
+
+class UsageError(BrokerrunError, ValueError):
+    """An argument that cannot be meant: nothing was done."""
+
+    exit_status = 64
+
+
+class QueueNameError(UsageError):
+    """A queue name outside the grammar."""
+
+
+class MessageError(UsageError):
+    """A message that cannot be stored: too large, or no text."""
+
+
+class StoreError(BrokerrunError):
+    """The store cannot be used, or its answer is unknown."""
+
+    exit_status = 69
+
+
+class StoreBusy(StoreError):
+    """The store stayed locked longer than the busy timeout."""
+
+
+class StoreRefused(StoreError):
+    """The file is foreign, damaged or of a newer version; it was left as it was."""
+
+
+class StoreMissing(StoreError):
+    """There is no store there, and the caller did not ask for a new one."""
+
+
+class StoreGone(StoreError):
+    """The file was deleted, renamed or replaced while it was open."""
+
+
+class ForkUnsafe(StoreError):
+    """This process was forked while a connection to the file was open: it may not use the file."""
+
+
+class ConfigError(BrokerrunError):
+    """workers.toml has faults; each is one line, `file:line: key: reason`."""
+
+    exit_status = 78
+
+    def __init__(self, faults: list[str]):
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class AlreadyRunning(BrokerrunError):
+    """Another supervisor serves this database under this name."""
+
+    exit_status = 75
+
+
+class NotRunning(BrokerrunError):
+    """No supervisor serves this database under this name."""
+
+    exit_status = 3
+
+
+class WaitTimedOut(BrokerrunError):
+    """What was waited for did not come in time."""
+
+    exit_status = 124
