@@ -1,0 +1,163 @@
+"""How a database file comes to be, and how we know that it is ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from contextlib import suppress
+from urllib.parse import quote
+
+from brokerrun.core.statements import beside
+from brokerrun.errors import StoreError, StoreMissing, StoreRefused
+
+APPLICATION_ID = 0x62726B72  # "brkr"
+MIGRATIONS = ("schema.sql",)
+_OF_THE_SYSTEM = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+)
+
+
+def must_be_there(path: str) -> None:
+    """Raise where there is no database: no file, or one of 0 bytes.
+
+    Raises:
+        StoreMissing: There is none.
+        StoreRefused: There is something else.
+    """
+    if not _has_content(path):
+        raise StoreMissing(f"{path}: no database there; a first `broker write` makes one")
+
+
+def refuse_stranger(path: str) -> None:
+    """Raise where there is something that is not ours, and touch nothing.
+
+    Raises:
+        StoreRefused: It is foreign, damaged, or of a newer version.
+    """
+    if _has_content(path):
+        _version(path)
+
+
+def be_ours(path: str, *, create: bool) -> None:
+    """Make the file where there is none, refuse what is not ours, bring an older one up.
+
+    Inside the turnstile, so that many who meet a database for the first time do not race.
+    """
+    if _has_content(path):
+        version = _version(path)
+        if version < len(MIGRATIONS):
+            _migrate(path, version)
+    elif create:
+        _give_birth(path)
+    else:
+        must_be_there(path)
+
+
+def _has_content(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreRefused(f"{path}: not a file")
+    return status.st_size > 0
+
+
+def _version(path: str) -> int:
+    """Return the version of a file of ours; refuse any other."""
+    ident, version = _look_from_outside(path)
+    if ident != APPLICATION_ID:
+        raise StoreRefused(
+            f"{path}: a SQLite database, but not brokerrun's; it was left as it is: "
+            "name another file"
+        )
+    if version > len(MIGRATIONS):
+        raise StoreRefused(
+            f"{path}: of a newer brokerrun (version {version}, this one knows "
+            f"{len(MIGRATIONS)}): upgrade brokerrun"
+        )
+    if version < 1:
+        raise StoreRefused(f"{path}: damaged: version {version}")
+    return version
+
+
+def _look_from_outside(path: str) -> tuple[int, int]:
+    """Return the application id and the version of the file without touching it.
+
+    To open a stranger's file in the ordinary way would fold its log in.
+    """
+    try:
+        db = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)
+        try:
+            at_rest = not os.path.exists(path + "-wal")
+            if not at_rest:
+                # A checkpoint that was killed leaves a header that counts pages which only the log
+                # has: whole together with it, but refused here, unless this is on.
+                db.execute("pragma writable_schema = on")
+            ident = int(db.execute("pragma application_id").fetchone()[0])
+            version = int(db.execute("pragma user_version").fetchone()[0])
+            if at_rest and (ident, version) == (APPLICATION_ID, len(MIGRATIONS)):
+                db.execute("select id from last").fetchone()
+        finally:
+            db.close()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _OF_THE_SYSTEM:
+            raise StoreError(f"{path}: {error}") from error
+        raise StoreRefused(f"{path}: not a brokerrun database ({error})") from error
+    return ident, version
+
+
+def _give_birth(path: str) -> None:
+    """Make the file under another name and put it in its place whole.
+
+    A kill in between leaves none: made in place, it left a part of the first page, or all of it and
+    a journal that empties the file again.
+    """
+    birth = path + ".birth"
+    try:
+        for left in (birth, birth + "-journal"):
+            with suppress(FileNotFoundError):
+                os.unlink(left)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        os.close(os.open(birth, flags, 0o600))
+        _migrate(birth, 0)
+        with suppress(FileNotFoundError):
+            _be_like(birth, os.stat(path))
+        os.replace(birth, path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
+
+
+def _be_like(birth: str, empty: os.stat_result) -> None:
+    """Take over whose it is and who may use it from the empty file that it replaces."""
+    os.chmod(birth, stat.S_IMODE(empty.st_mode))
+    if os.geteuid() == 0:
+        os.chown(birth, empty.st_uid, empty.st_gid)
+
+
+def _migrate(path: str, version: int) -> None:
+    """Bring the file from *version* to ours in one transaction; 0 is an empty file."""
+    script = [f"pragma application_id = {APPLICATION_ID}"]
+    for name in MIGRATIONS[version:]:
+        with open(beside(__file__, name), encoding="utf-8") as file:
+            script.append(file.read().rstrip().rstrip(";"))
+    script.append(f"pragma user_version = {len(MIGRATIONS)}")
+    db = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
+    try:
+        if version == 0:
+            db.execute("pragma auto_vacuum = incremental")
+        db.executescript(";\n".join(["begin immediate", *script, "commit"]))
+    finally:
+        db.close()

@@ -1,0 +1,87 @@
+"""Claims inside a transaction: made, and ended by what their receipts prove."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+
+from brokerrun.core.backends.sqlite.rows import (
+    SECOND,
+    SQL,
+    Database,
+    Row,
+    due,
+    promote,
+    queue_number,
+    rows,
+    touched,
+)
+from brokerrun.core.model import Claim, Effect, Settlement, Wanted
+from brokerrun.core.states import Event
+
+
+def settle(db: Database, settlement: Settlement, now: int) -> Effect:
+    proof = {"id": settlement.id, "receipt": settlement.receipt}
+    ready_at = due(now, settlement.delay)
+    if settlement.event is Event.ACK:
+        ended = touched(db, "ack", **proof)
+    elif settlement.event is Event.RETRY:
+        ended = touched(db, "retry", ready_at=ready_at, crashes=settlement.crashes, **proof)
+    elif settlement.event is Event.RELEASE:
+        ended = touched(db, "release", ready_at=ready_at, **proof)
+    elif settlement.event is Event.BURY and settlement.queue is not None:
+        number = queue_number(db, settlement.queue, add=True)
+        ended = touched(db, "bury", queue=number, **proof)
+    else:
+        raise ValueError(f"{settlement.event} settles nothing")
+    if not ended:
+        return Effect.LOST if rows(db, "present", id=settlement.id) else Effect.GONE
+    if settlement.attempt is not None:
+        db.execute(SQL["add_attempt"], asdict(settlement.attempt))
+        db.execute(SQL["cap_attempts"], {"message": settlement.id})
+    return Effect.SETTLED
+
+
+def claim(db: Database, wanted: Wanted, now: int) -> list[Claim]:
+    promote(db, now)
+    number = queue_number(db, wanted.queue)
+    if number is None:
+        return []
+    found = _batch(rows(db, "ready", queue=number, limit=wanted.limit))
+    if not found:
+        return []
+    receipt = new_receipt()
+    mark = {
+        "hold": None if wanted.hold is None else queue_number(db, wanted.hold, add=True),
+        "owner": wanted.owner,
+        "receipt": receipt,
+        "ends_at": None if wanted.lease is None else now + int(wanted.lease * SECOND),
+    }
+    claims = []
+    for ident, body, attempts, crashes in found:
+        db.execute(SQL["claim"], {"id": ident, **mark})
+        last = rows(db, "last_error", id=ident) if attempts else []
+        claims.append(
+            Claim(
+                id=ident,
+                body=body,
+                queue=wanted.queue,
+                receipt=receipt,
+                attempts=attempts + 1,
+                crashes=crashes,
+                last_error=last[0][0] if last else None,
+            )
+        )
+    return claims
+
+
+def _batch(found: list[Row]) -> list[Row]:
+    """Cut a batch before its first message that was attempted before: such a one goes alone."""
+    for place, (_, _, attempts, _) in enumerate(found):
+        if attempts:
+            return found[: max(place, 1)]
+    return found
+
+
+def new_receipt() -> int:
+    return random.getrandbits(62)

@@ -1,0 +1,420 @@
+"""The connection to one database file: opened, guarded, forked and closed by the rules.
+
+What each rule is for stands in the design; the short form: no connection is open while its
+process forks; each write passes the turnstile and looks whether the file is still the file;
+checkpoints only under the write lock; a commit is flushed after the turnstile, before the caller
+is told.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import quote
+
+from brokerrun.core.backends.sqlite.birth import be_ours, must_be_there, refuse_stranger
+from brokerrun.core.backends.sqlite.lockfile import Lockfile, all_lockfiles, lockfile_of
+from brokerrun.errors import (
+    ForkUnsafe,
+    StoreBusy,
+    StoreError,
+    StoreGone,
+    StoreRefused,
+)
+
+BUSY_TIMEOUT = 5.0
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+_WAL_LIMIT_BYTES = 1024 * 1024
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+Identity = tuple[int, int]  # device and inode
+
+
+class Connection:
+    """A connection that is opened at the first use and again after `close` or a fork.
+
+    Several threads may use it; one at a time is inside.
+    """
+
+    def __init__(self, path: str, *, create: bool = True, busy_timeout: float = BUSY_TIMEOUT):
+        self.path = os.path.realpath(path)
+        self.create, self.busy_timeout = create, busy_timeout
+        self.lockfile: Lockfile = lockfile_of(self.path)
+        self.lock = threading.RLock()
+        self.stranded = self._held = False  # could not be closed before a fork; locked for it
+        self.openings = 0
+        self._db: sqlite3.Connection | None = None
+        self._file: Identity | None = None
+        self._wal = -1
+        self._wal_file: Identity | None = None
+        self._unflushed = self._doubt = self._gone = False
+        self._attempted_bytes = 0
+        _connections.add(self)
+
+    @contextmanager
+    def writing(self, *, late: bool = False) -> Iterator[sqlite3.Connection]:
+        """Be inside one write transaction.
+
+        It is committed at the end, or rolled back where something was raised, and flushed before
+        this returns unless *late*. The wait for the turnstile and SQLite's lock is bounded.
+        """
+        with self._mine(), self._translated():
+            db = self._opened()
+            self.lockfile.enter(self.busy_timeout)
+            try:
+                self._be_the_file()
+                self._checkpoint_if_due(db)
+                db.execute("begin immediate")
+                try:
+                    yield db
+                    db.execute("commit")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("rollback")
+                    raise
+            finally:
+                self.lockfile.leave()
+            self._unflushed = True
+            if not late:
+                self.flush()
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """Be inside one read transaction: everything in it is seen as of one moment."""
+        with self._mine(), self._translated():
+            db = self._opened()
+            db.execute("begin")
+            try:
+                yield db
+            finally:
+                if db.in_transaction:
+                    db.execute("commit")
+
+    def flush(self) -> None:
+        """Make what was committed survive a power cut.
+
+        A flush belongs to the file: one by anybody covers all earlier commits.
+
+        Raises:
+            StoreError: It failed, and what of the last commits is on the disk is unknown. Later
+                writes go on only after a complete checkpoint.
+        """
+        with self._mine():
+            if self._unflushed and self._db is not None:
+                try:
+                    os.fdatasync(self._wal)
+                except OSError as error:
+                    self._doubt = True
+                    raise StoreError(
+                        f"{self.path}: the disk refused to flush ({error.strerror}): "
+                        "whether the last message is stored is unknown"
+                    ) from error
+                self._unflushed = False
+
+    def checkpoint(self, least_bytes: int) -> None:
+        """Copy the log into the database where it has at least *least_bytes*."""
+        with self._mine(), self._translated():
+            self._opened()
+            if self._wal_bytes() >= least_bytes:
+                with self.writing(
+                    late=True
+                ):  # nothing is written in it: the next begins the log anew
+                    self._copy_log()
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection commits."""
+        with self._mine(), self._translated():
+            return int(self._opened().execute("pragma data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close under the turnstile: the last one that closes writes the log back."""
+        with self._mine():
+            try:
+                self._close(self.busy_timeout)
+            except StoreError:
+                self._abandon()
+
+    # ---------------------------------------------------------------------------------- opening
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._gone:
+            raise self._was_replaced()
+        return self._db or self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._must_be_safe()  # before the turnstile, in which the thread in question may be still
+        if not self.create:
+            must_be_there(self.path)
+        if not os.path.exists(self.lockfile.path):
+            refuse_stranger(self.path)  # before anything is made beside it
+        self.lockfile.enter(self.busy_timeout)
+        try:
+            be_ours(self.path, create=self.create)
+            self._must_be_safe()
+            self._file = _identity(self.path)
+            db = self._connect()
+            try:
+                # Before a table was read, the connection holds no lock that keeps the log.
+                db.execute("select id from last").fetchone()
+                self._wal = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+            except BaseException:
+                db.close()
+                raise
+            self._wal_file = _identity_of(os.fstat(self._wal))
+            self._db = db
+            self.openings += 1
+            return db
+        finally:
+            self.lockfile.leave()
+
+    def _must_be_safe(self) -> None:
+        with suppress(FileNotFoundError):
+            if _identity(self.path) in _unsafe:
+                raise ForkUnsafe(
+                    f"{self.path}: this process was forked while a thread was writing to it; "
+                    "start it with exec, or fork while no thread uses the queue"
+                )
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"file:{quote(self.path)}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=self.busy_timeout,
+            cached_statements=256,
+        )
+        for pragma in (
+            "journal_mode = wal",
+            "synchronous = normal",
+            "wal_autocheckpoint = 0",
+            f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+            "trusted_schema = off",
+            "cell_size_check = on",
+        ):
+            db.execute(f"pragma {pragma}").fetchall()
+        return db
+
+    # ------------------------------------------------------------------------------- the file
+
+    def _be_the_file(self) -> None:
+        """Look whether the paths still name what is open. Inside the turnstile."""
+        if not self.is_the_file():
+            self._gone = True
+            self._abandon()
+            raise self._was_replaced()
+
+    def is_the_file(self) -> bool:
+        """Tell whether the paths still name what is open."""
+        try:
+            return (
+                _identity(self.path) == self._file
+                and _identity(self.path + "-wal") == self._wal_file
+            )
+        except OSError:
+            return False
+
+    def _was_replaced(self) -> StoreGone:
+        return StoreGone(
+            f"{self.path}: the database was deleted, renamed or replaced while it was in use; "
+            "nothing more is written: start again"
+        )
+
+    def _wal_bytes(self) -> int:
+        return os.fstat(self._wal).st_size
+
+    def _checkpoint_if_due(self, db: sqlite3.Connection) -> None:
+        """Checkpoint where nobody else does. Inside the turnstile.
+
+        In a transaction of its own: SQLite begins the log anew in the first transaction that finds
+        all of it copied when it begins, so one that copies and then writes never does.
+        """
+        size = self._wal_bytes()
+        if size < CHECKPOINT_BYTES:
+            self._attempted_bytes = 0
+        due = size >= max(CHECKPOINT_BYTES, self._attempted_bytes) and not self.lockfile.attended()
+        if not due and not self._doubt:
+            return
+        self._attempted_bytes = size + CHECKPOINT_BYTES  # a reader may hold the log up
+        db.execute("begin immediate")
+        try:
+            complete = self._copy_log()
+        finally:
+            db.execute("rollback")
+        if self._doubt and not complete:
+            raise StoreBusy(f"{self.path}: a failed flush could not be made good; try again")
+        self._doubt = False
+
+    def _copy_log(self) -> bool:
+        """Checkpoint on a second connection while this one holds the write lock; tell whether
+        all of the log was copied.
+
+        SQLite before 3.51.3 corrupts the file where two checkpoint at once. PASSIVE: the other
+        kinds would wait for the lock that we hold.
+        """
+        with self._second_connection() as second:
+            busy, log, copied = second.execute("pragma wal_checkpoint(passive)").fetchone()
+        return bool(busy == 0 and log == copied)
+
+    @contextmanager
+    def _second_connection(self) -> Iterator[sqlite3.Connection]:
+        second = self._connect()
+        second.execute("pragma busy_timeout = 0")
+        try:
+            yield second
+        finally:
+            second.close()
+
+    # --------------------------------------------------------------------------------- leaving
+
+    def _close(self, timeout: float) -> None:
+        """Close; raise where the turnstile lets nobody in."""
+        if self._db is None:
+            return
+        self.lockfile.enter(timeout)
+        try:
+            self._be_the_file()
+            self._db.close()
+            self._forget()
+        except (StoreError, sqlite3.Error):
+            self._abandon()
+        finally:
+            self.lockfile.leave()
+
+    def _forget(self) -> None:
+        self._db = None
+        if self._wal >= 0:
+            os.close(self._wal)
+            self._wal = -1
+        self._unflushed = False
+
+    def _abandon(self) -> None:
+        """Let go without closing: a close would take locks away, or delete another's log."""
+        if self._db is not None and self._file is not None:
+            _never_close(self._db)
+            _left_open.add(self._file)
+            self._forget()
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        if not self.lock.acquire(timeout=self.busy_timeout):
+            raise StoreBusy(f"{self.path}: another thread kept it for {self.busy_timeout:g} s")
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _BUSY_CODES:
+                raise StoreBusy(f"{self.path}: stayed locked; try again") from error
+            if code in _DAMAGED_CODES:
+                raise StoreRefused(f"{self.path}: damaged: {error}") from error
+            raise StoreError(f"{self.path}: {error}") from error
+
+    # ------------------------------------------------------------------------------------ fork
+
+    def before_fork(self, deadline: float) -> None:
+        """Close, and stay closed until the fork is over; or say that it could not be."""
+        self._held = self.lock.acquire(timeout=_left(deadline))
+        inside = self._db is not None and self._db.in_transaction
+        self.stranded = not self._held or inside
+        if not self.stranded:
+            try:
+                self._close(_left(deadline))
+            except StoreError:
+                self.stranded = True  # it stays open here, and is of no use in the child
+
+    def after_fork(self, *, child: bool) -> None:
+        """Open for use again; in the child of a process that could not close, never."""
+        if child and self.stranded:
+            with suppress(OSError):  # a thread may have been opening it: no field names that yet
+                _left_open.add(_identity(self.path))
+            self._abandon()
+            self.lock = threading.RLock()
+        elif self._held:
+            self.lock.release()
+        self.stranded = self._held = False
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+
+def _identity_of(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def _identity(path: str) -> Identity:
+    return _identity_of(os.stat(path))
+
+
+def _never_close(db: sqlite3.Connection) -> None:
+    import ctypes  # only here: it costs a command milliseconds
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_left_open: set[Identity] = set()  # files on which a connection of ours stays open for good
+_unsafe: set[Identity] = set()  # files that were open when this process was forked
+_forking = threading.local()  # two threads may fork at once
+
+
+def _before_fork() -> None:
+    """Close every connection: a child of a process that held the file open takes no lock of its
+    own and loses its commits.
+
+    https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    _forking.connections = list(_connections)
+    for connection in _forking.connections:
+        connection.before_fork(deadline)
+    lockfiles = all_lockfiles()
+    _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=_left(deadline))]
+
+
+def _after_fork(*, child: bool) -> None:
+    connections, held = _forking.connections, _forking.held
+    _forking.connections, _forking.held = [], []
+    for lockfile in held:
+        lockfile.mutex.release()
+    if child:
+        for lockfile in all_lockfiles():
+            lockfile.forget()
+            if lockfile not in held:
+                lockfile.mutex = threading.Lock()  # its holder is a thread of the parent
+    for connection in connections:
+        connection.after_fork(child=child)
+    if child:
+        _unsafe.update(_left_open)
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0)
+
+
+def _close_all() -> None:
+    for connection in list(_connections):
+        with suppress(StoreError):
+            connection.close()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(child=False),
+    after_in_child=lambda: _after_fork(child=True),
+)
+atexit.register(_close_all)

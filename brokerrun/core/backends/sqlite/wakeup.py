@@ -1,0 +1,74 @@
+"""Sleeping until the log of a database is written to: inotify where it is, else in short steps."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+from collections.abc import Sequence
+
+_IN_MODIFY = 0x2
+_IN_GONE = 0x4 | 0x400 | 0x800  # its links changed, it was deleted, it was moved
+_IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class LogWatch:
+    """Tells when a file is written to or gone, where the kernel tells it: see `hears`."""
+
+    def __init__(self, path: str):
+        self._fd = _inotify(path)
+
+    def wait(self, timeout: float, fds: Sequence[int] = ()) -> bool:
+        """Sleep until the file is written to, one of *fds* can be read, or *timeout* seconds.
+
+        Returns:
+            Whether one of *fds* can be read.
+        """
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        if self._fd is not None:
+            poll.register(self._fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(timeout, 0) * 1000)]
+        if self._fd in ready:
+            self._drain()
+        return any(fd in ready for fd in fds)
+
+    def sleep(self, seconds: float, fds: Sequence[int] = ()) -> bool:
+        """Sleep, deaf to the file; tell whether one of *fds* can be read."""
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    @property
+    def hears(self) -> bool:
+        """Whether the kernel tells of writes."""
+        return self._fd is not None
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _drain(self) -> None:
+        if self._fd is not None:
+            try:
+                os.read(self._fd, 65536)
+            except BlockingIOError:
+                return
+
+
+def _inotify(path: str) -> int | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(_IN_NONBLOCK_CLOEXEC)
+    if fd < 0:
+        return None
+    if libc.inotify_add_watch(fd, os.fsencode(path), _IN_MODIFY | _IN_GONE) < 0:
+        os.close(fd)
+        return None
+    return int(fd)
