@@ -1,0 +1,5 @@
+"""python -m brokerrun: the `brokerrun` command."""
+
+from brokerrun.cli.run import main
+
+main()

@@ -1,0 +1,100 @@
+"""`brokerrun status` for people: aligned columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from brokerrun.supervisor.status import Status, WorkerRow
+
+
+def show_status(status: Status, *, as_json: bool) -> None:
+    """Print a status, as a table or as one JSON object."""
+    if as_json:
+        click.echo(json.dumps(status))
+        return
+    click.echo(_headline(status))
+    if status["workers"]:
+        click.echo()
+        _workers(status["workers"])
+    click.echo()
+    _table(
+        "QUEUE READY DELAYED RUNNING DEAD OLDEST",
+        [
+            (
+                row["queue"],
+                row["ready"],
+                row["delayed"],
+                row["running"],
+                row["dead"],
+                _seconds(row["oldest_seconds"]),
+            )
+            for row in status["queues"]
+        ],
+    )
+
+
+def _workers(rows: list[WorkerRow]) -> None:
+    _table(
+        "WORKER PID STATE MESSAGE FOR HANDLED FAILED RESTARTS RSS",
+        [
+            (
+                f"{row['worker']}.{row['number']}",
+                row["pid"],
+                _worker_state(row["state"], row["next_start"]),
+                row["message"],
+                _seconds(row["seconds"]),
+                row["handled"],
+                row["failed"],
+                row["restarts"],
+                _megabytes(row["rss_bytes"]),
+            )
+            for row in rows
+        ],
+    )
+    for row in rows:
+        if row["state"] == "backoff" and row["reason"]:
+            click.echo(f"  {row['worker']}.{row['number']}: {row['reason']}")
+
+
+def _headline(status: Status) -> str:
+    since = status["stopped_at"] if status["state"] == "down" else status["started_at"]
+    when = f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%SZ}" if since else ""
+    who = f", supervisor {status['pid']}" if status["pid"] else ""
+    return f"{status['name']}: {status['state']}{when}{who}, {status['database']}"
+
+
+def _worker_state(state: str, next_start: float | None) -> str:
+    return f"{state} ({next_start:g}s)" if state == "backoff" and next_start else state
+
+
+def _seconds(value: float | None) -> str | None:
+    if value is None:
+        return None
+    if value < 60:
+        return f"{value:.1f}s"
+    minutes, seconds = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+
+def _megabytes(value: int | None) -> str | None:
+    return None if value is None else f"{value / 1e6:.0f}MB"
+
+
+def _table(head: str, rows: Sequence[Sequence[object]]) -> None:
+    """Print columns: the first to the left, numbers to the right."""
+    cells = [head.split(), *[["-" if c is None else str(c) for c in row] for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    numeric = [
+        all(isinstance(row[column], int | None) for row in rows) for column in range(len(widths))
+    ]
+    for row in cells:
+        line = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        click.echo("  ".join(line).rstrip())

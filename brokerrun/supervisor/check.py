@@ -1,0 +1,43 @@
+"""Import every handler in a process of its own, and say what cannot be."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from contextlib import suppress
+from typing import Final
+
+from brokerrun.supervisor.config import Reading
+from brokerrun.supervisor.templates import Common, Template, by_surroundings
+
+_IMPORT_SECONDS: Final = 30.0
+
+
+def import_faults(reading: Reading) -> list[tuple[str, str]]:
+    """List what cannot be imported, by worker; also where the file has other faults."""
+    faults: list[tuple[str, str]] = []
+    for group in by_surroundings(reading.handlers):
+        template = Template(group, Common(reading.folder, reading.preload))
+        try:
+            faults += _await(template, _IMPORT_SECONDS)
+        finally:
+            template.close()
+            with suppress(ProcessLookupError):
+                os.killpg(template.pid, signal.SIGKILL)
+            os.waitpid(template.pid, 0)
+    return faults
+
+
+def _await(template: Template, within: float) -> list[tuple[str, str]]:
+    deadline = time.monotonic() + within
+    with selectors.DefaultSelector() as selector:
+        selector.register(template, selectors.EVENT_READ)
+        while template.imported is None:
+            left = deadline - time.monotonic()
+            if not selector.select(max(left, 0)):
+                return [(template.importing or "", f"the import took over {within:g} s")]
+            if not template.read():
+                break
+    return template.faults()

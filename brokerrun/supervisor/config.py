@@ -1,0 +1,411 @@
+"""workers.toml -> Config, or every fault of the file at once, each with its line."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import tomli
+
+from brokerrun.core.broker import check_name
+from brokerrun.errors import ConfigError
+from brokerrun.supervisor.spec import (
+    INSTANCE,
+    OWN,
+    QUEUE,
+    SHARED,
+    Config,
+    InstanceSpec,
+    Key,
+    WorkerSpec,
+    named,
+)
+from brokerrun.supervisor.units import shown
+
+MAX_FILE_BYTES: Final = 1_000_000
+SCOPES: Final = {"brokerrun": INSTANCE, "defaults": SHARED, "workers": OWN}
+_HOMES: Final = {
+    "brokerrun": "[brokerrun]",
+    "defaults": "[defaults] or [workers.NAME]",
+    "workers": "[workers.NAME]",
+}
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_FAULTY: Final = object()  # stands where a value would, so that nothing is inherited in its place
+
+At = tuple[str, ...]  # where in the file: ("workers", "emails", "queue")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Fault:
+    """What is wrong with one key; line 0: with the file as a whole; key "": with no key."""
+
+    line: int
+    key: str
+    reason: str
+
+    def text(self, file: str) -> str:
+        """Write `file:line: key: reason`, without what is not known."""
+        place = f"{file}:{self.line}" if self.line else file
+        return ": ".join(filter(None, (place, self.key, self.reason)))
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerPlace:
+    """A handler that can be imported, whatever else is wrong: from *cwd*, with *env* set."""
+
+    worker: str
+    handler: str
+    cwd: str
+    env: dict[str, str]
+
+
+class Lines:
+    """The line of each key. Costs some 20 ms, paid when first asked."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def of(self, path: At) -> int:
+        """Return the line of *path*, else that of the nearest table around it, else 0."""
+        while path and path not in self._found:
+            path = path[:-1]
+        return self._found[path] if path else 0
+
+    @cached_property
+    def _found(self) -> dict[At, int]:
+        import tomlkit
+        from tomlkit.exceptions import TOMLKitError
+
+        try:
+            document = tomlkit.parse(self._text)
+        except (TOMLKitError, ValueError, RecursionError):  # what tomli takes and tomlkit does not
+            return {}
+        marked = list(_items(document.body, ()))
+        # No parser tells lines: hang a number on each item as its comment, and see where it ends
+        # up. Raw control characters are in no TOML text.
+        for number, (_, item) in enumerate(marked):
+            item.trivia.comment = f"#\0{number}\0"
+        found: dict[At, int] = {}
+        for line, text in enumerate(document.as_string().split("\n"), 1):
+            for number in re.findall("#\0([0-9]+)\0", text):
+                path, item = marked[int(number)]
+                found.setdefault(path, line - _height(item))
+        for path, line in sorted(found.items(), key=lambda entry: entry[1]):
+            for end in range(1, len(path)):
+                found.setdefault(path[:end], line)  # a table that only its keys name
+        return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file says.
+
+    config: None where there is any fault.
+    faults: By line.
+    handlers, preload: What to import, also where there are faults.
+    folder: Where the file lies.
+    """
+
+    folder: str
+    faults: list[Fault]
+    config: Config | None = None
+    handlers: list[HandlerPlace] = field(default_factory=list)
+    preload: tuple[str, ...] = ()
+    lines: Lines = field(default_factory=lambda: Lines(""), repr=False)
+
+    def line_of(self, worker: str, key: str) -> int:
+        """Return the line of a worker's *key*, or of its table; 0: unknown."""
+        return self.lines.of(("workers", worker, key))
+
+
+def load(path: str) -> Config:
+    """Read a file that must be right.
+
+    Raises:
+        ConfigError: It is not; all faults are in it.
+    """
+    reading = read(path)
+    if reading.config is None:
+        raise ConfigError([fault.text(path) for fault in reading.faults])
+    return reading.config
+
+
+def read(path: str) -> Reading:
+    """Read a file and find every fault of it; the environment goes before the file.
+
+    "${VAR}" and "${VAR:-default}" in its texts are replaced from the environment. Relative paths
+    start at the folder of the file. Nothing is imported.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        text = _text(path)
+        document = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        return Reading(folder, [Fault(error.lineno, "", f"{error.msg} (column {error.colno})")])
+    except (OSError, ValueError, RecursionError) as error:
+        return Reading(folder, [Fault(0, "", _unreadable(error))])
+    lines = Lines(text)
+    reader = _Reader(document, folder)
+    instance, workers = reader.instance(), reader.workers()
+    reader.cross_check(workers)
+    faults = sorted(Fault(lines.of(at), dotted(at), why) for at, why in reader.faults)
+    return Reading(
+        folder=folder,
+        faults=faults,
+        config=None if faults else _config(path, folder, instance, workers),
+        handlers=list(_importable(workers, folder)),
+        preload=() if instance["preload"] is _FAULTY else instance["preload"],
+        lines=lines,
+    )
+
+
+def keys() -> list[tuple[str, str]]:
+    """List the table and the name of each key; what [defaults] has, [workers.NAME] has too."""
+    return [(scope, key) for scope, known in SCOPES.items() for key in known]
+
+
+def _text(path: str) -> str:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("is no regular file")
+    with open(path, "rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
+    return content.decode("utf-8-sig")
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"cannot be read: {error.strerror}; run 'brokerrun init' to make one"
+    if isinstance(error, UnicodeDecodeError):
+        return f"cannot be read: byte {error.start} is not UTF-8"
+    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+
+
+class _Reader:
+    """Goes through one document and notes every fault; what is faulty is _FAULTY in its results."""
+
+    def __init__(self, document: dict[str, Any], folder: str):
+        self.document = document
+        self.folder = folder
+        self.faults: list[tuple[At, str]] = []
+
+    def instance(self) -> dict[str, Any]:
+        """Return a value for each key of [brokerrun]."""
+        for name, value in self.document.items():
+            if name not in SCOPES:
+                self._refuse((name,), _unknown_table(name, value))
+        values = self._complete(("brokerrun",), INSTANCE)
+        for name, key in INSTANCE.items():
+            if key.variable and (text := os.environ.get(key.variable)):
+                values[name] = self._value((key.variable,), key, text)
+        return values
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return for each worker a value for each key, in the order of the file."""
+        defaults = self._complete(("defaults",), SHARED)
+        tables = self.document.get("workers", {})
+        if not isinstance(tables, dict) or not tables:
+            self._refuse(("workers",), "no worker: write [workers.NAME] and in it its handler")
+            return {}
+        return {name: self._worker(name, table, defaults) for name, table in tables.items()}
+
+    def cross_check(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse what no worker can see alone: two on one queue, dead letters that come back."""
+        takers: dict[str, str] = {}
+        for name, worker in workers.items():
+            queue = worker["queue"]
+            if queue is _FAULTY:
+                continue
+            taker = takers.setdefault(queue, name)
+            if taker != name:
+                reason = f"queue {shown(queue)} is taken by {dotted(('workers', taker))} already"
+                self._refuse(("workers", name, "queue"), reason)
+        follows = {
+            name: takers[worker["dead_letter"]]
+            for name, worker in workers.items()
+            if takers.get(worker["dead_letter"], name) != name
+        }
+        for ring in _rings(follows):
+            reason = f"dead letters go round and round: {' -> '.join([*ring, ring[0]])}"
+            self._refuse(("workers", ring[0], "dead_letter"), reason)
+
+    def _worker(self, name: str, table: object, defaults: dict[str, Any]) -> dict[str, Any]:
+        at = ("workers", name)
+        said = self._said(at, table, OWN | SHARED)
+        values: dict[str, Any] = {"queue": self._named(at), "handler": _FAULTY, **defaults, **said}
+        if isinstance(table, dict) and "handler" not in table:
+            self._refuse(at, "missing key 'handler': expected handler = 'module:function'")
+        if values["queue"] is not _FAULTY:
+            for key in ("in_process", "dead_letter"):
+                values[key] = self._other_queue((*at, key), values[key], values["queue"])
+        return values
+
+    def _named(self, at: At) -> object:
+        try:
+            return named("a worker", at[-1])
+        except ValueError as error:
+            return self._refuse(at, str(error))
+
+    def _other_queue(self, at: At, template: object, queue: str) -> object:
+        if not isinstance(template, str):
+            return template
+        try:
+            name = check_name(template.replace(QUEUE, queue))
+        except ValueError as error:
+            return self._refuse(at, str(error))
+        if name == queue:
+            reason = f"expected another queue than the worker's own, got {shown(name)}"
+            return self._refuse(at, reason)
+        return name
+
+    def _complete(self, at: At, known: Mapping[str, Key]) -> dict[str, Any]:
+        defaults = {name: key.parse(key.default, self.folder) for name, key in known.items()}
+        return defaults | self._said(at, self.document.get(at[0], {}), known)
+
+    def _said(self, at: At, table: object, known: Mapping[str, Key]) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._refuse(at, f"expected a table, got {shown(table)}")
+            return {}
+        values = {}
+        for name, value in table.items():
+            if name in known:
+                values[name] = self._value((*at, name), known[name], value)
+            elif at[0] == "workers" and isinstance(value, dict) and "handler" in value:
+                reason = f'unknown table; did you mean [workers."{at[1]}.{name}"]?'
+                self._refuse((*at, name), reason)
+            else:
+                self._refuse((*at, name), _unknown(name, known))
+        return values
+
+    def _value(self, at: At, key: Key, value: object) -> Any:
+        try:
+            filled = value if at[0] == key.variable else _filled(value)
+            if key.number and filled != value and str(filled).isdecimal():
+                filled = int(str(filled))
+            return key.parse(filled, self.folder)
+        except ValueError as error:
+            return self._refuse(at, str(error))
+
+    def _refuse(self, at: At, reason: str) -> object:
+        self.faults.append((at, reason))
+        return _FAULTY
+
+
+def _filled(value: object) -> object:
+    """Replace each ${VAR} in the texts of *value*."""
+    if isinstance(value, list):
+        return [_filled(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _filled(part) for name, part in value.items()}
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    if "${" in _VARIABLE.sub("", value):
+        raise ValueError(f"expected ${{VAR}} or ${{VAR:-default}}, got {shown(value)}")
+    return _VARIABLE.sub(_variable, value)
+
+
+def _variable(found: re.Match[str]) -> str:
+    name, default = found.groups()
+    value = os.environ.get(name)
+    if value is None and default is None:
+        raise ValueError(
+            f"{name} is not set in the environment: set it, or write ${{{name}:-default}}"
+        )
+    return value or default or ""  # as the shell has it: the default also replaces an empty value
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    homes = {key: _HOMES[scope] for scope, key in keys()}
+    if name in homes:
+        return f"unknown key here; it belongs in {homes[name]}"
+    if near := _nearest(name, known):
+        return f"unknown key; did you mean {near!r}?"
+    if near := _nearest(name, homes):
+        return f"unknown key; did you mean {near!r} in {homes[near]}?"
+    return f"unknown key; known are {', '.join(known)}"
+
+
+def _unknown_table(name: str, value: object) -> str:
+    if not isinstance(value, dict | list):
+        return _unknown(name, ())
+    if near := _nearest(name, SCOPES):
+        return f"unknown table; did you mean [{near}]?"
+    if "handler" in value:
+        return f"unknown table; did you mean [workers.{name}]?"
+    return f"unknown table; known are {', '.join(f'[{scope}]' for scope in SCOPES)}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name.lower(), names, n=1, cutoff=0.7)), None)
+
+
+def _rings(follows: Mapping[str, str]) -> Iterator[list[str]]:
+    """Find each way that comes back to where it was."""
+    seen: set[str] = set()
+    for start in follows:
+        trail: list[str] = []
+        name = start
+        while name in follows and name not in seen:
+            seen.add(name)
+            trail.append(name)
+            name = follows[name]
+        if name in trail:
+            yield trail[trail.index(name) :]
+
+
+def _config(
+    path: str, folder: str, instance: dict[str, Any], workers: dict[str, dict[str, Any]]
+) -> Config:
+    return Config(
+        path=os.path.abspath(path),
+        folder=folder,
+        instance=InstanceSpec(**instance),
+        workers=tuple(WorkerSpec(name=name, **values) for name, values in workers.items()),
+    )
+
+
+def _importable(workers: dict[str, dict[str, Any]], folder: str) -> Iterator[HandlerPlace]:
+    for name, worker in workers.items():
+        handler, cwd, env = worker["handler"], worker["cwd"], worker["env"]
+        if handler is not _FAULTY:
+            yield HandlerPlace(
+                worker=name,
+                handler=handler,
+                cwd=folder if cwd is _FAULTY else cwd,
+                env={} if env is _FAULTY else env,
+            )
+
+
+def dotted(at: At) -> str:
+    """Write a path as TOML does."""
+    return ".".join(part if _BARE.fullmatch(part) else f'"{part}"' for part in at)
+
+
+def _items(body: Iterable[Any], at: At) -> Iterator[tuple[At, Any]]:
+    """Walk a tomlkit document: each item of it with its path."""
+    from tomlkit.items import AoT, Table
+
+    for key, item in body:
+        if key is None:
+            continue
+        path = (*at, key.key)
+        yield path, item
+        for table in item.body if isinstance(item, AoT) else [item]:
+            if isinstance(table, Table):
+                yield from _items(table.value.body, path)
+
+
+def _height(item: Any) -> int:
+    """Count the lines by which the end of *item*, where its comment is, lies below its key."""
+    from tomlkit.items import AoT, Table
+
+    return 0 if isinstance(item, Table | AoT) else int(item.as_string().count("\n"))

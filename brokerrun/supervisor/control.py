@@ -1,0 +1,191 @@
+"""The control socket: one line of JSON a request, one a reply. 0600, in a folder of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import selectors
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from brokerrun.errors import BrokerrunError, ConfigError, NotRunning
+
+_MOST_PATH: Final = 100  # bytes that an address of a unix socket holds, less a reserve
+_MOST_LINE: Final = 65536
+_MOST_CLIENTS: Final = 128
+Request = dict[str, Any]
+Reply = Callable[[object], None]
+Answer = Callable[[Request, Reply], None]
+
+
+def socket_path(runtime_dir: str, database: str, name: str) -> str:
+    """Name the socket of an instance, in the folder that the surroundings say.
+
+    Raises:
+        ConfigError: The folder cannot be made, or is another user's.
+    """
+    key = f"{os.path.realpath(database)}\0{name}".encode()
+    file = hashlib.sha256(key).hexdigest()[:16] + ".sock"
+    folder = _runtime_folder() if runtime_dir == "auto" else runtime_dir
+    if len(os.fsencode(os.path.join(folder, file))) > _MOST_PATH:
+        folder = _own_temporary_folder()
+    _make_private(folder)
+    return os.path.join(folder, file)
+
+
+def _runtime_folder() -> str:
+    given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if given:
+        return given
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session and os.path.isdir(session):
+        return os.path.join(session, "brokerrun")
+    return _own_temporary_folder()
+
+
+def _own_temporary_folder() -> str:
+    return os.path.join(tempfile.gettempdir(), f"brokerrun-{os.geteuid()}")
+
+
+def _make_private(folder: str) -> None:
+    """Make the folder 0700; one that is there has to be ours and closed to others' writing."""
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        status = os.lstat(folder)
+    except OSError as error:
+        raise ConfigError([f"runtime_dir {folder}: {error.strerror}"]) from error
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not ours or status.st_mode & 0o022:
+        raise ConfigError(
+            [f"runtime_dir {folder}: expected a folder of this user that others cannot write to"]
+        )
+
+
+class ControlServer:
+    """Listens in the supervisor's loop; never waits for a client."""
+
+    def __init__(self, path: str, mode: int, selector: selectors.BaseSelector, answer: Answer):
+        self.path, self._selector, self._answer = path, selector, answer
+        self._clients: set[_Client] = set()
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # of a predecessor: the lock of the slots says that it is gone
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(path)
+        finally:
+            os.umask(before)
+        os.chmod(path, mode)
+        self._socket.listen(64)
+        selector.register(self._socket, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        """Stop listening, and let the clients see the end."""
+        for client in list(self._clients):
+            self._drop(client)
+        self._selector.unregister(self._socket)
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        if len(self._clients) >= _MOST_CLIENTS or not _welcome(connection):
+            connection.close()
+            return
+        connection.setblocking(False)
+        client = _Client(connection)
+        self._clients.add(client)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+
+    def _read(self, client: _Client) -> None:
+        try:
+            data = client.connection.recv(_MOST_LINE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        client.received += data
+        line, newline, rest = client.received.partition(b"\n")
+        if not data or len(client.received) > _MOST_LINE:
+            self._drop(client)
+        elif newline:
+            client.received = rest
+            self._reply_to(client, line)
+
+    def _reply_to(self, client: _Client, line: bytes) -> None:
+        def reply(value: object) -> None:
+            if client in self._clients:
+                try:
+                    client.connection.sendall(json.dumps(value).encode() + b"\n")
+                except OSError:  # gone, or does not read
+                    self._drop(client)
+
+        try:
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        if isinstance(request, dict):
+            self._answer(request, reply)
+        else:
+            reply({"error": "expected one JSON object a line"})
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self._selector.unregister(client.connection)
+            client.connection.close()
+
+
+class _Client:
+    def __init__(self, connection: socket.socket):
+        self.connection = connection
+        self.received = b""
+
+
+def _welcome(connection: socket.socket) -> bool:
+    """Only root, and whom the mode of the socket lets in as this user or its group."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return uid in (0, os.geteuid()) or bool(os.stat(connection.getsockname()).st_mode & 0o060)
+
+
+def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False) -> Any:
+    """Ask a running supervisor; with *until_gone* return only when it is gone.
+
+    Raises:
+        NotRunning: Nobody listens there.
+        TimeoutError: It did not answer within *timeout* seconds.
+        BrokerrunError: It answered with an error.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NotRunning("no supervisor runs") from error
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as file:
+            line = file.readline()
+            while until_gone and file.read(1):
+                pass
+    if not line:
+        raise NotRunning("the supervisor ended before it answered")
+    answer = json.loads(line)
+    if isinstance(answer, dict) and "error" in answer:
+        raise BrokerrunError(str(answer["error"]))
+    return answer

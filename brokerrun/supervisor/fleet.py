@@ -1,0 +1,360 @@
+"""The fleet: carries out what the roster decides, and tells it what happens."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from brokerrun.core.model import Settlement
+from brokerrun.core.owners import worker_owner
+from brokerrun.core.retry import acknowledge, release
+from brokerrun.core.store import Store
+from brokerrun.supervisor import wire
+from brokerrun.supervisor.fate import Cause, Death
+from brokerrun.supervisor.keeper import Keeper, recover
+from brokerrun.supervisor.processes import born_at, strike_group
+from brokerrun.supervisor.roster import Place, Roster
+from brokerrun.supervisor.slot import Act, Phase, Signal
+from brokerrun.supervisor.slotfile import InHand, SlotFile
+from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.templates import Template, Templates
+
+LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
+_MOST_DUMP: Final = 20_000
+Selector = selectors.BaseSelector
+
+
+@dataclass(slots=True)
+class Process:
+    """What the supervisor holds of one living worker."""
+
+    channel: socket.socket
+    dump_fd: int
+    asked_back: int = 0  # the claim whose rest it was asked for
+    freed: int = 0  # the claim whose rest was given back
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.dump_fd)
+
+
+class Fleet:
+    """Templates, workers and their places."""
+
+    def __init__(
+        self, config: Config, selector: Selector, keeper: Keeper, slots_file: str, log: Any
+    ):
+        self.config, self.selector, self.keeper, self.log = config, selector, keeper, log
+        self.roster = Roster(
+            config.workers, config.instance.crash_limit, config.instance.crash_backoff
+        )
+        self.templates = Templates(
+            config, selector, log, ready=self._template_ready, lost=self._template_lost
+        )
+        self.slots: SlotFile | None = None
+        self._slots_path = slots_file
+        self._processes: dict[int, Process] = {}  # by the index of the place
+        self._deaths: dict[int, Death] = {}
+        self._owners = 0
+        self._host = socket.gethostname()
+        self._actions: dict[Act, Callable[[Place], None]] = {
+            Act.SPAWN: self._spawn,
+            Act.GO: self._go,
+            Act.TERM: lambda place: self._send(place, signal.SIGTERM),
+            Act.KILL: self._kill,
+            Act.DUMP: lambda place: self._send(place, signal.SIGUSR1),
+            Act.SETTLE: self._settle,
+        }
+
+    # ------------------------------------------------------------------------------ from above
+
+    def start(self, slots: SlotFile) -> None:
+        """Start every place; the templates are ready."""
+        self.slots = slots
+        self.templates.serving = True
+        for place in self.roster.places:
+            self._tell(place, Signal.START)
+
+    def stop(self) -> None:
+        """Tell all to end; said again: at once."""
+        for place in self.roster.places:
+            self._tell(place, Signal.STOP)
+
+    def tick(self) -> None:
+        """Do what is due, and look at what is in hand."""
+        now = time.monotonic()
+        for place, act in self.roster.tick(now):
+            if act is Act.KILL:
+                self._say_overdue(place)
+            self._actions[act](place)
+        for place in self.roster.places:
+            if place.phase is Phase.RUNNING:
+                self._look_at(place, self._seen(place))
+        self.templates.tick(now)
+
+    def reap(self) -> None:
+        """Collect who ended: workers, templates, and the orphans of handlers."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            strike_group(ended.si_pid)  # while the pid cannot be anybody else's
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
+            by_exit = ended.si_code == os.CLD_EXITED
+            place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
+            if place is not None:
+                self._exited(
+                    place,
+                    ended.si_status if by_exit else None,
+                    None if by_exit else ended.si_status,
+                )
+
+    def seen(self, place: Place) -> InHand | None:
+        """Read the slot of a place that is alive."""
+        return self._seen(place) if place.alive else None
+
+    # -------------------------------------------------------------------------------- templates
+
+    def _template_ready(self, template: Template) -> None:
+        """Ask it for the workers that wait for it."""
+        for place in self._unannounced(template):
+            if place.index not in self._processes:
+                self._spawn(place)
+
+    def _template_lost(self, template: Template, fault: str) -> None:
+        """Whoever it just forked, and who has not said so, goes too."""
+        for place in self._unannounced(template):
+            if place.index in self._processes:
+                place.reason = fault
+                self._exited(place, None, None)
+
+    def _unannounced(self, template: Template) -> list[Place]:
+        return [
+            place
+            for place in self.roster.places
+            if place.phase is Phase.BOOTING
+            and not place.pid
+            and place.spec.name in template.workers
+        ]
+
+    # ------------------------------------------------------------------------------------ acts
+
+    def _tell(self, place: Place, what: Signal) -> None:
+        for act in self.roster.signal(place, what, time.monotonic()):
+            self._actions[act](place)
+
+    def _spawn(self, place: Place) -> None:
+        template = self.templates.of(place.spec.name)
+        if template is None or self.slots is None:
+            return  # when it is ready; or the boot timeout comes first
+        self._owners += 1
+        place.owner = worker_owner(self.keeper.guardian, self._owners)
+        self.slots[place.index].reset(place.owner)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        process = Process(ours, os.memfd_create("dump"))
+        self._processes[place.index] = process
+        request = wire.Spawn(
+            spec=place.spec,
+            number=place.number,
+            owner=place.owner,
+            slots=self._slots_path,
+            place=place.index,
+            database=self.config.instance.database,
+        )
+        with theirs:
+            asked = template.spawn(request, theirs, process.dump_fd)
+        ours.setblocking(False)
+        self.selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(place))
+        if not asked:
+            self._exited(place, None, None)
+
+    def _worker_spoke(self, place: Place) -> None:
+        """It says hello, or is gone; who said hello is missed by `reap`, with the status."""
+        process = self._processes[place.index]
+        try:
+            data = process.channel.recv(1024)
+        except OSError:
+            data = b""
+        self.selector.unregister(process.channel)
+        pid = msgspec.json.decode(data, type=wire.Hello).pid if data else 0
+        born = born_at(pid) if pid else 0
+        if not born or self.slots is None:
+            self._exited(place, None, None)
+            return
+        place.pid = pid
+        self.slots[place.index].announce(pid, born)
+        self._tell(place, Signal.READY)
+        if place.phase is Phase.KILLING:
+            self._kill(place)
+
+    def _go(self, place: Place) -> None:
+        try:
+            self._processes[place.index].channel.send(wire.GO)
+        except OSError:
+            return  # it is gone; reap says how
+        self.log.debug("worker_ready", worker=place.name, pid=place.pid)
+
+    def _send(self, place: Place, signum: int) -> None:
+        """Signal a child: nobody else can have its pid before we reap it."""
+        if place.pid:
+            os.kill(place.pid, signum)
+
+    def _kill(self, place: Place) -> None:
+        """Kill it with its group; who has not said who it is sees its channel closed."""
+        if place.pid:
+            strike_group(place.pid)
+            os.kill(place.pid, signal.SIGKILL)
+        else:
+            self._exited(place, None, None)
+
+    def _say_overdue(self, place: Place) -> None:
+        if place.phase is Phase.KILLING and place.cause is Cause.ITSELF:
+            place.reason = f"not ready within boot_timeout = {place.spec.boot_timeout:g}s"
+            self.log.error("worker_boot_timeout", worker=place.name, pid=place.pid or None)
+        elif place.cause is Cause.STOP:
+            self.log.warning("worker_killed", worker=place.name, pid=place.pid, why="grace is over")
+
+    # --------------------------------------------------------------------------- death and after
+
+    def _exited(self, place: Place, status: int | None, signum: int | None) -> None:
+        """A worker is gone: have what it held settled."""
+        process = self._processes.pop(place.index, None)
+        dump = ""
+        if process is not None:
+            if process.channel in self.selector.get_map():
+                self.selector.unregister(process.channel)
+            dump = os.pread(process.dump_fd, _MOST_DUMP, 0).decode(errors="replace")
+            process.close()
+        self._deaths[place.index] = self._describe(place, status, signum, dump)
+        self._tell(place, Signal.EXITED)
+
+    def _describe(self, place: Place, status: int | None, signum: int | None, dump: str) -> Death:
+        seen = self._seen(place)
+        started = None
+        if seen is not None and seen.busy:
+            started = time.time_ns() - (time.monotonic_ns() - seen.started)
+        return Death(
+            cause=place.cause,
+            pid=place.pid,
+            host=self._host,
+            exit_status=status,
+            signal=signum,
+            reason=_reason(place, status, signum),
+            traceback=dump if place.cause is Cause.TIMEOUT and dump else None,
+            started_at=started,
+            ended_at=time.time_ns(),
+        )
+
+    def _settle(self, place: Place) -> None:
+        death, seen, owner, policy = (
+            self._deaths.pop(place.index),
+            self._seen(place),
+            place.owner,
+            place.spec.policy(),
+        )
+
+        def job(store: Store) -> list[Settlement]:
+            return recover(store, owner, seen, death, policy) if owner else []
+
+        self.keeper.ask(job, lambda settled: self._settled(place, death, seen, settled))
+
+    def _settled(
+        self, place: Place, death: Death, seen: InHand | None, settled: list[Settlement]
+    ) -> None:
+        told = place.stopping or death.exit_status == 0
+        struck = next((s for s in settled if s.attempt is not None), None)
+        died = struck is not None or not told
+        if seen is not None:
+            place.handled += seen.handled
+            place.failed += seen.failed + (struck is not None)
+        was_looping, pid = place.looping, place.pid
+        place.pid, place.owner = 0, 0
+        healthy = seen is not None and seen.handled + seen.failed > 0
+        if died:
+            place.reason = death.reason
+        now = time.monotonic()
+        self.roster.settled(place, now, healthy=healthy, died=died)
+        if died:
+            self._log_death(place, pid, death, struck, was_looping, now)
+
+    def _log_death(
+        self,
+        place: Place,
+        pid: int,
+        death: Death,
+        struck: Settlement | None,
+        was_looping: bool,
+        now: float,
+    ) -> None:
+        """One line a death, with its message's fate; a crash loop is one line when it begins and
+        one at each of its restarts, which are a minute apart before long."""
+        fate: dict[str, Any] = {}
+        if struck is not None and struck.attempt is not None:
+            fate = {
+                "queue": struck.attempt.queue,
+                "id": struck.id,
+                "outcome": struck.attempt.outcome,
+                "then": struck.event.value,
+                "attempt": struck.attempt.attempt,
+                "delay": round(struck.delay, 3),
+            }
+        self.log.warning("worker_died", worker=place.name, pid=pid, reason=death.reason, **fate)
+        if place.looping:
+            pause = round(max(place.deadline - now, 0), 1)
+            event = "crash_loop_goes_on" if was_looping else "crash_loop_began"
+            self.log.error(event, worker=place.name, reason=death.reason, again=pause)
+        elif was_looping:
+            self.log.info("crash_loop_ended", worker=place.name)
+
+    # ------------------------------------------------------------------------------ what is in hand
+
+    def _seen(self, place: Place) -> InHand | None:
+        seen = self.slots[place.index].read() if self.slots is not None else None
+        return seen if seen is not None and seen.owner == place.owner else None
+
+    def _look_at(self, place: Place, seen: InHand | None) -> None:
+        """End a message that is over its timeout; free those behind one that takes long."""
+        if seen is None or not seen.busy or self.slots is None:
+            return
+        now, process = time.monotonic_ns(), self._processes[place.index]
+        seconds = (now - seen.started) / 1e9
+        timeout = place.spec.timeout
+        if timeout is not None and seconds > timeout and now > seen.extended:
+            self._tell(place, Signal.TIMEOUT)
+        elif len(seen.ids) > 1 and seconds > LONG_SECONDS:
+            if process.asked_back != seen.claim:
+                self.slots[place.index].ask_back(seen.claim)
+                process.asked_back = seen.claim  # and read again a tick later
+            elif process.freed != seen.claim:
+                process.freed = seen.claim
+                self._free(seen)
+
+    def _free(self, seen: InHand) -> None:
+        """Acknowledge those before the message in hand, and release those behind it."""
+        settlements = [acknowledge(ident, seen.receipt) for ident in seen.ids[: seen.index]]
+        settlements += [release(ident, seen.receipt) for ident in seen.ids[seen.index + 1 :]]
+        self.keeper.ask(lambda store: store.work(settlements, late=True))
+
+
+def _reason(place: Place, status: int | None, signum: int | None) -> str:
+    if place.cause is Cause.TIMEOUT:
+        return f"over its timeout of {place.spec.timeout:g}s"
+    if signum is not None:
+        try:
+            return f"worker killed by {signal.Signals(signum).name}"
+        except ValueError:
+            return f"worker killed by signal {signum}"
+    if status is not None:
+        return f"worker left with exit status {status}"
+    return place.reason or "worker ended before it was ready"

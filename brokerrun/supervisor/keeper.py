@@ -1,0 +1,195 @@
+"""The supervisor's store work, in a thread of its own: recovery, upkeep, counts.
+
+It holds the connection that guards the file, from before the first worker starts until the last
+is gone. The loop hands it jobs and takes their answers; it never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from brokerrun.core.backends import open_store
+from brokerrun.core.model import Effect, Held, Settlement
+from brokerrun.core.owners import guardian_of
+from brokerrun.core.retry import RetryPolicy
+from brokerrun.core.store import Store
+from brokerrun.errors import StoreBusy, StoreError
+from brokerrun.supervisor.fate import Cause, Death, fates
+from brokerrun.supervisor.slotfile import InHand, read_beside
+
+UPKEEP_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 0.2  # after the store stayed busy
+Job = Callable[[Store], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a job brought, and who waits for it."""
+
+    then: Callable[[Any], None]
+    value: Any
+
+
+class Keeper(threading.Thread):
+    """Does jobs in order. A job that finds the store busy is done again until it is done.
+
+    policies: By queue; who has none there goes back with its attempt counted.
+    """
+
+    def __init__(
+        self, database: str, guardian: int, policies: dict[str, RetryPolicy], history: float
+    ):
+        super().__init__(name="keeper", daemon=True)
+        self.guardian = guardian
+        self.failure: StoreError | None = None
+        self._database, self._policies, self._history = database, policies, history
+        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
+        self._answers: deque[Answer] = deque()
+        self.fd, self._wake_fd = os.pipe()
+        os.set_blocking(self._wake_fd, False)
+        os.set_blocking(self.fd, False)
+
+    def ask(self, job: Job, then: Callable[[Any], None] = lambda value: None) -> None:
+        """Have *job* done with the store, and its result given to *then*, in the loop."""
+        self._jobs.put((job, then))
+
+    def answers(self) -> None:
+        """In the loop: take what was brought."""
+        with suppress(BlockingIOError):
+            os.read(self.fd, 65536)
+        while self._answers:
+            answer = self._answers.popleft()
+            answer.then(answer.value)
+
+    def finish(self, within: float) -> None:
+        """Do what was asked so far, close the store and end."""
+        self._jobs.put(None)
+        self.join(within)
+
+    def run(self) -> None:
+        store = open_store(self._database)
+        try:
+            self._serve(store)
+        except StoreError as error:
+            self.failure = error
+        except Exception as error:  # the outermost frame of the thread: the loop raises it
+            self.failure = StoreError(f"{self._database}: {type(error).__name__}: {error}")
+        finally:
+            store.close()
+            self._wake()
+
+    def _serve(self, store: Store) -> None:
+        store.begin_life(self.guardian)
+        store.attend()
+        store.queues()  # reads a table: only now does the connection guard the file
+        while True:
+            try:
+                asked = self._jobs.get(timeout=UPKEEP_SECONDS)
+            except Empty:
+                self._upkeep(store)
+                continue
+            if asked is None:
+                return
+            job, then = asked
+            self._answers.append(Answer(then, _until_done(job, store)))
+            self._wake()
+
+    def _upkeep(self, store: Store) -> None:
+        try:
+            store.upkeep(time.time_ns() - int(self._history * 1e9))
+            recover_strangers(store, self._database, self.guardian, self._policies)
+            store.flush()
+        except StoreBusy:
+            return  # in a second again
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_fd, b"!")
+        except BlockingIOError:
+            return
+
+
+def _until_done(job: Job, store: Store) -> Any:
+    while True:
+        try:
+            return job(store)
+        except StoreBusy:
+            time.sleep(_AGAIN_SECONDS)
+
+
+def recover(
+    store: Store, owner: int, seen: InHand | None, death: Death, policy: RetryPolicy
+) -> list[Settlement]:
+    """Settle what a dead worker of ours held; return what took effect."""
+    held = [row for row in store.held() if row.owner == owner]
+    return _carry_out(store, fates(held, seen, death, policy))
+
+
+def recover_strangers(
+    store: Store, database: str, guardian: int, policies: dict[str, RetryPolicy]
+) -> int:
+    """Settle what dead owners held whose guardian is dead too; return how many messages.
+
+    Those were workers of our predecessor, or of another instance: their slots still lie beside
+    the database.
+    """
+    by_owner: dict[int, list[Held]] = {}
+    for row in store.held():
+        by_owner.setdefault(row.owner, []).append(row)
+    dead = [
+        owner
+        for owner in by_owner
+        if guardian_of(owner) != guardian
+        and not store.alive(owner)
+        and not store.alive(guardian_of(owner))
+    ]
+    left = read_beside(database) if dead else {}
+    return sum(
+        len(_carry_out(store, _last_will(by_owner[owner], left.get(owner), policies)))
+        for owner in dead
+    )
+
+
+def _last_will(
+    held: list[Held], seen: InHand | None, policies: dict[str, RetryPolicy]
+) -> list[Settlement]:
+    death = Death(
+        Cause.LOST,
+        pid=seen.pid if seen else 0,
+        host=socket.gethostname(),
+        reason="its supervisor or the machine went down",
+        ended_at=time.time_ns(),
+    )
+    return [
+        settlement
+        for queue in {row.queue for row in held}
+        for settlement in fates(
+            [row for row in held if row.queue == queue],
+            seen,
+            death,
+            policies.get(queue, _PATIENT),
+        )
+    ]
+
+
+_PATIENT: Final = RetryPolicy(max_attempts=1 << 30, crashes=1 << 30)
+
+
+def _carry_out(store: Store, settlements: list[Settlement]) -> list[Settlement]:
+    if not settlements:
+        return []
+    effects, _ = store.work(settlements, late=True)
+    return [
+        settlement
+        for settlement, effect in zip(settlements, effects, strict=True)
+        if effect is Effect.SETTLED
+    ]

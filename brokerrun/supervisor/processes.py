@@ -1,0 +1,103 @@
+"""What the kernel is asked for: parents, births, groups, and who is left over."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from contextlib import suppress
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_STEP = 0.0005
+
+
+def adopt_orphans() -> None:
+    """Be the parent of every descendant whose own parent ends."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int, within: float) -> bool:
+    """Be killed when *parent* ends.
+
+    Waits until we are its child: the one that forked us has to end first. False where that does
+    not happen within that many seconds, or the parent is already gone.
+    """
+    deadline = time.monotonic() + within
+    while os.getppid() != parent:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_STEP)
+    # Armed now, not before: it belongs to the parent of the moment. And looked again, since that
+    # one may have ended before it was armed.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
+
+
+def born_at(pid: int) -> int:
+    """Return the start of a process, in clock ticks since boot; 0 where there is none.
+
+    With the boot it tells a pid that was used again.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def boot_number() -> int:
+    """Name this boot of the machine, as a 63-bit number."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return int(file.read().strip().replace("-", ""), 16) & (1 << 63) - 1
+
+
+def strike_group(pid: int, signum: int = signal.SIGKILL) -> None:
+    """Send a signal to the process group that *pid* leads or led."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+
+
+def end_leftovers(known: list[tuple[int, int]], within: float) -> list[int]:
+    """Kill the processes of (pid, born) that still live, with their groups, and await their end.
+
+    Returns:
+        Those that are still there after *within* seconds.
+    """
+    living = [(pid, born) for pid, born in known if born and born_at(pid) == born]
+    for pid, _ in living:
+        strike_group(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + within
+    while living and time.monotonic() < deadline:
+        time.sleep(0.005)
+        living = [(pid, born) for pid, born in living if born_at(pid) == born]
+    return [pid for pid, _ in living]
+
+
+def os_threads() -> int:
+    """Count the threads of this process, native ones too."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def holds_open(path: str) -> bool:
+    """Tell whether this process has the file at *path* open."""
+    try:
+        wanted = os.stat(path)
+    except OSError:
+        return False
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            there = os.stat(f"/proc/self/fd/{name}")
+            if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

@@ -1,0 +1,180 @@
+"""What `brokerrun status` shows, while the supervisor is up and when it is not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from typing import Any, TypedDict
+
+import psutil
+
+from brokerrun.core.backends import open_store
+from brokerrun.core.model import Instance, QueueStats
+from brokerrun.errors import StoreMissing
+from brokerrun.supervisor.fleet import Fleet
+from brokerrun.supervisor.roster import Place
+from brokerrun.supervisor.slot import Phase
+from brokerrun.supervisor.spec import Config, WorkerSpec
+
+
+class WorkerRow(TypedDict):
+    """One process of a worker. Seconds, and epoch seconds; None where there is nothing to say."""
+
+    worker: str
+    number: int
+    queue: str
+    pid: int | None
+    state: str
+    message: str | None
+    seconds: float | None  # how long that message has been in hand
+    handled: int
+    failed: int
+    restarts: int
+    rss_bytes: int | None
+    reason: str | None  # of its last death
+    next_start: float | None  # in so many seconds
+
+
+class QueueRow(TypedDict):
+    """One queue of a worker."""
+
+    queue: str
+    ready: int
+    delayed: int
+    running: int
+    dead: int
+    oldest_seconds: float | None
+
+
+class Status(TypedDict):
+    """The whole answer. state: up, stopping, degraded, down, silent."""
+
+    name: str
+    database: str
+    host: str
+    state: str
+    pid: int | None
+    started_at: float | None
+    stopped_at: float | None
+    workers: list[WorkerRow]
+    queues: list[QueueRow]
+
+
+def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
+    """Describe a running fleet."""
+    degraded = any(place.looping for place in fleet.roster.places)
+    return Status(
+        name=instance.name,
+        database=fleet.config.instance.database,
+        host=instance.host,
+        state="stopping" if stopping else "degraded" if degraded else "up",
+        pid=instance.pid,
+        started_at=instance.started_at / 1e9,
+        stopped_at=None,
+        workers=[_worker(fleet, place) for place in fleet.roster.places],
+        queues=queue_rows(fleet.config.workers, stats),
+    )
+
+
+def status_down(config: Config) -> Status:
+    """Describe what is left when no supervisor answers: the store and the instance's row.
+
+    state is "silent" where the supervisor lives and does not answer.
+    """
+    spec, host = config.instance, socket.gethostname()
+    stats: list[QueueStats] = []
+    instance, alive = None, False
+    store = open_store(spec.database, create=False)
+    try:
+        instance = store.instance(spec.name, host)
+        stats = store.queues()
+        alive = instance is not None and store.alive(instance.owner)
+    except StoreMissing:
+        pass  # nothing ever ran here
+    finally:
+        store.close()
+    return Status(
+        name=spec.name,
+        database=spec.database,
+        host=host,
+        state="silent" if alive else "down",
+        pid=instance.pid if instance and alive else None,
+        started_at=instance.started_at / 1e9 if instance else None,
+        stopped_at=instance.stopped_at / 1e9 if instance and instance.stopped_at else None,
+        workers=[],
+        queues=queue_rows(config.workers, stats),
+    )
+
+
+def instance_of(config: Config) -> Instance | None:
+    """Find the row of the supervisor that lives now; None where none does."""
+    store = open_store(config.instance.database, create=False)
+    try:
+        row = store.instance(config.instance.name, socket.gethostname())
+        return row if row is not None and store.alive(row.owner) else None
+    except StoreMissing:
+        return None
+    finally:
+        store.close()
+
+
+def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[QueueRow]:
+    """Count the queue of each worker: with what it shows elsewhere while it runs, and its dead."""
+    found = {entry.queue: entry for entry in stats}
+    rows = []
+    for spec in specs:
+        own = found.get(spec.queue) or QueueStats(spec.queue, 0, 0, 0)
+        shown = found.get(spec.hold) if spec.hold else None
+        dead = found.get(spec.dead_letter) if spec.dead_letter else None
+        ages = [entry.oldest_at for entry in (own, shown) if entry and entry.oldest_at]
+        rows.append(
+            QueueRow(
+                queue=spec.queue,
+                ready=own.ready,
+                delayed=own.delayed,
+                running=own.running + (shown.running if shown else 0),
+                dead=dead.pending if dead else 0,
+                oldest_seconds=round(time.time() - min(ages) / 1e9, 1) if ages else None,
+            )
+        )
+    return rows
+
+
+def _worker(fleet: Fleet, place: Place) -> WorkerRow:
+    seen = fleet.seen(place)
+    message = seen.message if seen else None
+    row: dict[str, Any] = {"handled": place.handled, "failed": place.failed}
+    if seen:
+        row = {"handled": place.handled + seen.handled, "failed": place.failed + seen.failed}
+    busy = seen is not None and message is not None
+    waits = place.phase is Phase.WAITING
+    return WorkerRow(
+        worker=place.spec.name,
+        number=place.number,
+        queue=place.spec.queue,
+        pid=place.pid or None,
+        state=_state(place, busy),
+        message=str(message) if busy else None,
+        seconds=round((time.monotonic_ns() - seen.started) / 1e9, 1) if seen and busy else None,
+        handled=row["handled"],
+        failed=row["failed"],
+        restarts=place.restarts,
+        rss_bytes=_rss(place.pid),
+        reason=place.reason,
+        next_start=round(max(place.deadline - time.monotonic(), 0), 1) if waits else None,
+    )
+
+
+def _rss(pid: int) -> int | None:
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss) if pid else None
+    return None
+
+
+def _state(place: Place, busy: bool) -> str:
+    if place.phase is Phase.RUNNING:
+        return "busy" if busy else "idle"
+    if place.phase is Phase.WAITING and place.looping:
+        return "backoff"
+    return str(place.phase.value)

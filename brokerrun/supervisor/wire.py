@@ -1,0 +1,62 @@
+"""The messages between supervisor, template and workers: JSON over SOCK_SEQPACKET."""
+
+from __future__ import annotations
+
+import msgspec
+
+from brokerrun.supervisor.spec import WorkerSpec
+
+
+class Handles(msgspec.Struct, frozen=True):
+    """A worker's name and the handler that is imported for it."""
+
+    worker: str
+    handler: str
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """Supervisor to template, once: what to import, and from where."""
+
+    supervisor: int
+    cwd: str
+    path: list[str]
+    preload: list[str]
+    handlers: list[Handles]
+    database: str
+    log: str
+    log_level: str
+
+
+class Importing(msgspec.Struct, frozen=True, tag="importing"):
+    """Template to supervisor: it begins with this one; should it die, this one killed it."""
+
+    worker: str
+
+
+class Imported(msgspec.Struct, frozen=True, tag="imported"):
+    """Template to supervisor: all is imported; the faults by worker (preload: the empty name)."""
+
+    faults: list[tuple[str, str]]
+    threads: int
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    """Supervisor to template, with two descriptors: the worker's channel and its dump file."""
+
+    spec: WorkerSpec
+    number: int
+    owner: int
+    slots: str
+    place: int
+    database: str
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """Worker to supervisor: ready to claim."""
+
+    pid: int
+
+
+FromTemplate = Importing | Imported
+MOST_BYTES = 1 << 20
+GO = b"go"

@@ -1,0 +1,231 @@
+"""The child: claims, handles, settles.
+
+Killed between any two lines it owes nothing: what it holds is in the store under its owner's
+number, how far it had come is in its slot, and the supervisor settles from both. No transaction
+is open while user code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
+from brokerrun.core.retry import Ended, Outcome, acknowledge, release
+from brokerrun.core.store import Store
+from brokerrun.supervisor.handlers import Dead, Drop, Handler, Job, Retry, Snooze
+from brokerrun.supervisor.slotfile import MOST_IDS, Slot
+from brokerrun.supervisor.spec import WorkerSpec
+
+_BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
+_FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
+_IDLE_SECONDS: Final = 60.0
+_MOST_ERROR, _MOST_TRACEBACK = 1000, 20_000  # characters that history keeps
+SECOND: Final = 10**9
+
+
+class Worker:
+    """One process's work on one queue, until it is told to stop."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        handler: Handler,
+        store: Store,
+        slot: Slot,
+        owner: int,
+        log: Any,
+        stopping: Callable[[], bool],
+        wake_fds: Sequence[int],
+    ):
+        self.spec, self.handler, self.store, self.slot, self.owner = (
+            spec,
+            handler,
+            store,
+            slot,
+            owner,
+        )
+        self.log, self.stopping, self.wake_fds = log, stopping, wake_fds
+        self.policy = spec.policy()
+        self.pid, self.host = os.getpid(), socket.gethostname()
+        self.batch = spec.prefetch or 1
+        self._finished: list[Settlement] = []  # acks that wait for the next transaction
+        self._flushed_at = time.monotonic()
+
+    def run(self) -> None:
+        """Work until told to stop; give back what was not begun, and leave nothing unsettled."""
+        while not self.stopping():
+            claims = self._claim()
+            if claims:
+                self._handle(claims)
+            elif not self.stopping():
+                self.store.wait([self.spec.queue], _IDLE_SECONDS, self.wake_fds)
+        self._settle([])
+        self.store.flush()
+
+    def _claim(self) -> list[Claim]:
+        """Acknowledge the last batch and claim the next, in one transaction."""
+        wanted = Wanted(self.spec.queue, self.owner, self.batch, self.spec.hold)
+        finished, self._finished = self._finished, []
+        effects, claims = self.store.work(finished, wanted, late=True)
+        self._tell_lost(finished, effects)
+        if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
+            self.store.flush()
+            self._flushed_at = time.monotonic()
+        return claims
+
+    def _handle(self, claims: list[Claim]) -> None:
+        begun = time.monotonic()
+        self.slot.begin_claim(claims[0].receipt, [c.id for c in claims], time.monotonic_ns())
+        done = 0
+        while done < len(claims):
+            if self.stopping():
+                self._settle([release(c.id, c.receipt) for c in claims[done:]])
+                break
+            self._end(claims[done], self._run(claims[done]))
+            done += 1
+            if self.slot.advance(time.monotonic_ns()) and done < len(claims):
+                claims, done = self._take_again(claims[done:]), 0
+        self._adapt(time.monotonic() - begun, len(claims))
+
+    def _take_again(self, claims: list[Claim]) -> list[Claim]:
+        """The supervisor gives back what waits behind a long message: keep what is still ours."""
+        receipt, ours = self.store.renew([c.id for c in claims], claims[0].receipt)
+        kept = [_under(claim, receipt) for claim in claims if claim.id in ours]
+        if kept:
+            self.slot.begin_claim(receipt, [c.id for c in kept], time.monotonic_ns())
+        return kept
+
+    def _adapt(self, seconds: float, handled: int) -> None:
+        """Take more at once while handlers are fast, and one while they are slow."""
+        if self.spec.prefetch is None and handled:
+            fits = int(_BATCH_SECONDS / max(seconds / handled, 1e-6))
+            self.batch = max(1, min(fits, self.batch * 2, MOST_IDS))
+
+    def _run(self, claim: Claim) -> Ended | None:
+        """Call the handler; None is success. Whatever it raises is its failure, not ours."""
+        started_at = time.time_ns()
+        ended: Ended | None = None
+        try:
+            self.handler(self._job(claim))
+        except BaseException as error:
+            ended = self._ended(error, started_at)
+        if os.getpid() != self.pid:  # it forked, and came back as the child
+            os._exit(0)
+        return ended
+
+    def _end(self, claim: Claim, ended: Ended | None) -> None:
+        """An ack may wait for the next transaction; a failure is settled before anything begins."""
+        if ended is None:
+            self._finished.append(acknowledge(claim.id, claim.receipt))
+            self.slot.count(failed=False)
+            self.log.debug("message_acked", queue=claim.queue, id=claim.id)
+            return
+        held = Held(claim.id, claim.queue, self.owner, claim.receipt, claim.attempts, claim.crashes)
+        settlement = self.policy.settle(held, ended)
+        if self._settle([settlement])[-1] is Effect.SETTLED:
+            self.slot.count(failed=True)
+            self.log.warning(
+                "message_settled",
+                queue=claim.queue,
+                id=claim.id,
+                outcome=ended.outcome.value,
+                then=settlement.event.value,
+                attempt=claim.attempts,
+                delay=round(settlement.delay, 3),
+                error=ended.error,
+            )
+
+    def _settle(self, settlements: list[Settlement]) -> list[Effect]:
+        """Settle these, and what was finished before."""
+        together = self._finished + settlements
+        self._finished = []
+        if not together:
+            return []
+        effects, _ = self.store.work(together, late=True)
+        self._tell_lost(together, effects)
+        return effects
+
+    def _tell_lost(self, settlements: Sequence[Settlement], effects: Sequence[Effect]) -> None:
+        for settlement, effect in zip(settlements, effects, strict=True):
+            if effect is Effect.LOST:
+                self.log.warning("claim_lost", queue=self.spec.queue, id=settlement.id)
+
+    def _job(self, claim: Claim) -> Job:
+        return Job(
+            id=claim.id,
+            queue=claim.queue,
+            body=claim.body,
+            attempt=claim.attempts,
+            max_attempts=self.spec.max_attempts,
+            enqueued_at=claim.id / SECOND,
+            last_error=claim.last_error,
+            log=self.log.bind(queue=claim.queue, id=claim.id),
+            _stopping=self.stopping,
+            _extend=lambda seconds: self.slot.extend(time.monotonic_ns() + int(seconds * SECOND)),
+        )
+
+    def _ended(self, error: BaseException, started_at: int) -> Ended:
+        outcome, delay = _verdict(error)
+        shown = outcome is Outcome.FAILED
+        return Ended(
+            outcome=outcome,
+            error=_say(error),
+            traceback=_trace(error) if shown else None,
+            pid=self.pid,
+            host=self.host,
+            started_at=started_at,
+            ended_at=time.time_ns(),
+            delay=delay,
+        )
+
+
+def _verdict(error: BaseException) -> tuple[Outcome, float | None]:
+    match error:
+        case Retry():
+            return Outcome.RETRY, error.after
+        case Snooze():
+            return Outcome.SNOOZE, error.for_
+        case Dead():
+            return Outcome.DEAD, None
+        case Drop():
+            return Outcome.DROP, None
+    return Outcome.FAILED, None
+
+
+def _say(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException as second:  # a __str__ of the user's that raises
+        text = f"<{type(second).__name__} in its __str__>"
+    name = type(error).__name__
+    return _storable(f"{name}: {text}" if text else name)[:_MOST_ERROR]
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error, limit=-50))
+    except BaseException as second:
+        text = f"<no traceback: {type(second).__name__}>"
+    text = _storable(text)
+    return text if len(text) <= _MOST_TRACEBACK else "…" + text[1 - _MOST_TRACEBACK :]
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _under(claim: Claim, receipt: int) -> Claim:
+    return Claim(
+        id=claim.id,
+        body=claim.body,
+        queue=claim.queue,
+        receipt=receipt,
+        attempts=claim.attempts,
+        crashes=claim.crashes,
+        last_error=claim.last_error,
+    )
