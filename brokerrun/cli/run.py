@@ -97,12 +97,12 @@ def init(config: str) -> int:
 
     Example: brokerrun init && broker write hello world && brokerrun up --drain
     """
-    folder = os.path.dirname(os.path.abspath(config))
+    folder = os.path.dirname(config)
     if os.path.exists(config):
         raise ConfigError([f"{config}: is there already; it was left as it is"])
     handler = os.path.join(folder, "hello.py")
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder or ".", exist_ok=True)
         if not os.path.exists(handler):
             with open(handler, "x", encoding="utf-8") as file:
                 file.write(_HANDLER)

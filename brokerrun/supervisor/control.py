@@ -178,8 +178,9 @@ def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False
             connection.connect(path)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunning("no supervisor runs") from error
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        with connection.makefile("rb") as file:
+        line = b""
+        with suppress(BrokenPipeError, ConnectionResetError), connection.makefile("rb") as file:
+            connection.sendall(json.dumps(request).encode() + b"\n")
             line = file.readline()
             while until_gone and file.read(1):
                 pass

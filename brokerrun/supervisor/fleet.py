@@ -175,28 +175,33 @@ class Fleet:
         with theirs:
             asked = template.spawn(request, theirs, process.dump_fd)
         ours.setblocking(False)
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(place))
+        self.selector.register(
+            ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
+        )
         if not asked:
             self._exited(place, None, None)
 
-    def _worker_spoke(self, place: Place) -> None:
-        """It says hello, or is gone; who said hello is missed by `reap`, with the status."""
-        process = self._processes[place.index]
+    def _worker_spoke(self, place: Place, process: Process) -> None:
+        """It was forked, says hello, or is gone; how it ended is for `reap` to say."""
+        if self._processes.get(place.index) is not process:
+            return  # its template ended in the same round of the loop
         try:
             data = process.channel.recv(1024)
         except OSError:
             data = b""
-        self.selector.unregister(process.channel)
-        pid = msgspec.json.decode(data, type=wire.Hello).pid if data else 0
-        born = born_at(pid) if pid else 0
-        if not born or self.slots is None:
-            self._exited(place, None, None)
+        said = msgspec.json.decode(data, type=wire.FromWorker) if data else None
+        born = born_at(said.pid) if said is not None else 0
+        if said is None or not born or self.slots is None:
+            if place.pid and born_at(place.pid):
+                self.selector.unregister(process.channel)  # it dies: reap says how
+            else:
+                self._exited(place, None, None)
             return
-        place.pid = pid
-        self.slots[place.index].announce(pid, born)
-        self._tell(place, Signal.READY)
-        if place.phase is Phase.KILLING:
-            self._kill(place)
+        place.pid = said.pid
+        self.slots[place.index].announce(said.pid, born)
+        if isinstance(said, wire.Hello):
+            self.selector.unregister(process.channel)
+            self._tell(place, Signal.READY)
 
     def _go(self, place: Place) -> None:
         try:
@@ -222,6 +227,8 @@ class Fleet:
         if place.phase is Phase.KILLING and place.cause is Cause.ITSELF:
             place.reason = f"not ready within boot_timeout = {place.spec.boot_timeout:g}s"
             self.log.error("worker_boot_timeout", worker=place.name, pid=place.pid or None)
+            if not place.pid:
+                self.templates.strike(place.spec.name)  # it hangs in a fork
         elif place.cause is Cause.STOP:
             self.log.warning("worker_killed", worker=place.name, pid=place.pid, why="grace is over")
 
@@ -331,6 +338,7 @@ class Fleet:
         seconds = (now - seen.started) / 1e9
         timeout = place.spec.timeout
         if timeout is not None and seconds > timeout and now > seen.extended:
+            self.slots[place.index].declare_late(seen)
             self._tell(place, Signal.TIMEOUT)
         elif len(seen.ids) > 1 and seconds > LONG_SECONDS:
             if process.asked_back != seen.claim:

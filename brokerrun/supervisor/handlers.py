@@ -66,7 +66,6 @@ class Job:
     attempt: Which run this is, from 1.
     enqueued_at: Seconds since 1970.
     last_error: What the attempt before this one ended with.
-    log: A structlog logger that names worker, queue and message.
     """
 
     id: int
@@ -76,9 +75,14 @@ class Job:
     max_attempts: int
     enqueued_at: float
     last_error: str | None
-    log: Any
+    _log: Any
     _stopping: Callable[[], bool]
     _extend: Callable[[float], None]
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger that names the worker, the queue and the message."""
+        return self._log.bind(queue=self.queue, id=self.id)
 
     @property
     def stopping(self) -> bool:
@@ -158,7 +162,7 @@ def form_of(function: Function) -> Form:
         if inspect.isgeneratorfunction(called):
             raise HandlerFault("is a generator: a handler is a plain function")
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(_signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise HandlerFault(f"has no signature that can be read: {error}") from error
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -169,6 +173,14 @@ def form_of(function: Function) -> Form:
         return Form.JOB if _is_job(positional[0]) else Form.BODY
     shown = ", ".join(str(p) for p in parameters)
     raise HandlerFault(f"takes ({shown}): expected (message), (message, timestamp) or (job)")
+
+
+def _signature(function: Function) -> inspect.Signature:
+    """Read the signature; annotations that are texts are looked up where they can be."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except Exception:
+        return inspect.signature(function)
 
 
 def _is_job(parameter: inspect.Parameter) -> bool:

@@ -26,7 +26,7 @@ from brokerrun.errors import AlreadyRunning, StoreError
 
 MOST_IDS: Final = 64
 _INDEX_BITS: Final = 16
-_WORD, _FLAG, _OWNER, _PID, _BORN, _STARTED, _EXTENDED, _HANDLED, _FAILED = range(9)
+_WORD, _FLAG, _OWNER, _PID, _BORN, _STARTED, _EXTENDED, _HANDLED, _FAILED, _LATE = range(10)
 _ARRAYS: Final = 10
 _ARRAY_WORDS: Final = 2 + MOST_IDS
 _SLOT_WORDS: Final = 160
@@ -98,6 +98,10 @@ class Slot:
         # it reads the word. So one of the two sees the other.
         return bool(self._words[_FLAG] == self._words[_WORD] >> _INDEX_BITS)
 
+    def late(self) -> bool:
+        """Tell whether the supervisor declared the message in hand over its timeout."""
+        return bool(self._words[_LATE] == self._words[_WORD])
+
     def extend(self, until: int) -> None:
         """Let the message in hand not be late before *until*."""
         self._words[_EXTENDED] = until
@@ -118,6 +122,10 @@ class Slot:
     def announce(self, pid: int, born: int) -> None:
         """Note who the worker is: its pid, and its start in ticks since boot."""
         self._words[_PID], self._words[_BORN] = pid, born
+
+    def declare_late(self, seen: InHand) -> None:
+        """Say that the message in hand is over its timeout: it has failed, whatever it returns."""
+        self._words[_LATE] = seen.claim << _INDEX_BITS | seen.index
 
     def ask_back(self, claim: int) -> None:
         """Ask the worker to take what is left of *claim* under a new receipt."""

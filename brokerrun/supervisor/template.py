@@ -113,10 +113,12 @@ def _as_between(
     """In the child: leave by os._exit, whatever happens."""
     status = 70
     try:
-        if os.fork() == 0:
+        worker = os.fork()
+        if worker == 0:
             link.close()
             status = _be_worker(request, fds, handlers[request.spec.name], setup)
-        else:
+        else:  # said here, so that one that hangs before it says hello can be killed
+            os.write(fds[0], msgspec.json.encode(wire.Forked(worker)))
             status = 0
     finally:
         os._exit(status)

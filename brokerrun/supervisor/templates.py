@@ -16,6 +16,7 @@ import msgspec
 
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.config import HandlerPlace
+from brokerrun.supervisor.processes import strike_group
 from brokerrun.supervisor.spec import Config
 
 _PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -134,6 +135,12 @@ class Templates:
     def of(self, worker: str) -> Template | None:
         """Find the one that can fork that worker now."""
         return next((t for t in self._templates if t.ready and worker in t.workers), None)
+
+    def strike(self, worker: str) -> None:
+        """Kill the one that was asked for that worker and did not bring it forth."""
+        template = self.of(worker)
+        if template is not None:
+            strike_group(template.pid)
 
     def imported(self) -> bool:
         """Tell whether each has imported everything, or failed to."""

@@ -51,12 +51,19 @@ class Spawn(msgspec.Struct, frozen=True):
     database: str
 
 
-class Hello(msgspec.Struct, frozen=True):
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """To supervisor, from the process between the forks: this is the worker."""
+
+    pid: int
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Worker to supervisor: ready to claim."""
 
     pid: int
 
 
 FromTemplate = Importing | Imported
+FromWorker = Forked | Hello
 MOST_BYTES = 1 << 20
 GO = b"go"

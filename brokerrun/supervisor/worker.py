@@ -25,6 +25,7 @@ _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
 _IDLE_SECONDS: Final = 60.0
 _MOST_ERROR, _MOST_TRACEBACK = 1000, 20_000  # characters that history keeps
+LATE: Final = 75  # exit status of a worker whose message was declared late
 SECOND: Final = 10**9
 
 
@@ -94,6 +95,8 @@ class Worker:
 
     def _take_again(self, claims: list[Claim]) -> list[Claim]:
         """The supervisor gives back what waits behind a long message: keep what is still ours."""
+        # What is done stands in the slot under the old receipt only: settled before that goes.
+        self._settle([])
         receipt, ours = self.store.renew([c.id for c in claims], claims[0].receipt)
         kept = [_under(claim, receipt) for claim in claims if claim.id in ours]
         if kept:
@@ -116,6 +119,8 @@ class Worker:
             ended = self._ended(error, started_at)
         if os.getpid() != self.pid:  # it forked, and came back as the child
             os._exit(0)
+        if self.slot.late():  # what the supervisor sent to end it may have cut a call short
+            os._exit(LATE)
         return ended
 
     def _end(self, claim: Claim, ended: Ended | None) -> None:
@@ -164,10 +169,13 @@ class Worker:
             max_attempts=self.spec.max_attempts,
             enqueued_at=claim.id / SECOND,
             last_error=claim.last_error,
-            log=self.log.bind(queue=claim.queue, id=claim.id),
+            _log=self.log,
             _stopping=self.stopping,
-            _extend=lambda seconds: self.slot.extend(time.monotonic_ns() + int(seconds * SECOND)),
+            _extend=self._extend,
         )
+
+    def _extend(self, seconds: float) -> None:
+        self.slot.extend(time.monotonic_ns() + int(seconds * SECOND))
 
     def _ended(self, error: BaseException, started_at: int) -> Ended:
         outcome, delay = _verdict(error)
