@@ -1,4 +1,4 @@
-"""Every event in every state, through the methods of a store: it does what STEPS says, or nothing."""
+"""Every event in every state, through the methods of a store: what STEPS says, or nothing."""
 
 from __future__ import annotations
 

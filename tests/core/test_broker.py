@@ -41,7 +41,7 @@ BAD_NAMES = [
     "ä",
     "a:b",
     "@a",
-    "١",
+    "\u0661",  # a digit, but not of ours
     "x" * (MAX_NAME_LENGTH + 1),
 ]
 

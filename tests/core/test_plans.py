@@ -40,7 +40,8 @@ def fill(db: sqlite3.Connection) -> None:
         db.execute(f"{message} (?, 1, 2, null, null, null, 'x')", (number + 1000,))
     for number in range(500):
         db.execute(
-            "insert into attempt(message, queue, attempt, outcome, ended_at) values (?, 'q', 1, 'f', ?)",
+            "insert into attempt(message, queue, attempt, outcome, ended_at)"
+            " values (?, 'q', 1, 'f', ?)",
             (number, number),
         )
 

@@ -314,7 +314,7 @@ def test_many_processes_may_make_one_database(database: str) -> None:
     assert bodies(database) == ["x"] * 16
 
 
-# ------------------------------------------------------------------------------- the file is the file
+# --------------------------------------------------------------------------- the file is the file
 
 
 def unlink(database: str) -> None:
@@ -366,15 +366,19 @@ def test_a_waiter_is_told_that_the_file_is_gone(store: SqliteStore, database: st
         store.take("q", EVERY)
         talk.send("waits")
         with pytest.raises(StoreGone):
-            while True:
-                store.wait(["q"], 20)
-                store.take("q", EVERY)
+            wait_and_take(store)
 
     child = Child(listen)
     child.hear()
     unlink_all(database)
     one_shot(database)
     child.ends_well(within=10)
+
+
+def wait_and_take(store: SqliteStore) -> None:
+    while True:
+        store.wait(["q"], 20)
+        store.take("q", EVERY)
 
 
 def test_to_close_what_is_gone_takes_nothing_from_the_new_database(database: str) -> None:
@@ -397,6 +401,33 @@ def test_to_close_what_is_gone_takes_nothing_from_the_new_database(database: str
     assert [message.body for message in new.look("q", EVERY)] == ["new", "newer"]
     new.close()
     assert bodies(database) == ["new", "newer"]
+
+
+def test_to_close_what_lost_its_log_takes_nothing_from_the_new_log(database: str) -> None:
+    def hold_on(talk: Talk) -> None:
+        old = SqliteStore(database)
+        old.put("q", ["old"])
+        talk.send("holds")
+        talk.recv()
+        old.close()
+
+    def write_and_stay(talk: Talk) -> None:
+        store = SqliteStore(database)
+        store.put("q", ["new"])
+        talk.send("stays")
+        talk.recv()
+
+    one_shot(database, "before")
+    child = Child(hold_on)
+    child.hear()
+    os.unlink(database + "-wal")
+    os.unlink(database + "-shm")
+    other = Child(write_and_stay)
+    other.hear()
+    other.kill()
+    child.say("close")
+    child.ends_well()
+    assert bodies(database) == ["before", "new"]
 
 
 # ------------------------------------------------------------------------------------ checkpoints
@@ -578,9 +609,14 @@ def bytes_of_main(database: str) -> str:
 
 def test_what_raises_inside_a_write_leaves_nothing(store: SqliteStore) -> None:
     store.put("q", ["x"])
-    with pytest.raises(KeyError), store.connection.writing() as db:
-        db.execute("delete from message")
-        raise KeyError
+
+    def delete_and_fail() -> None:
+        with store.connection.writing() as db:
+            db.execute("delete from message")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        delete_and_fail()
     assert len(store.look("q", EVERY)) == 1
     store.put("q", ["y"])
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from support import Child, eventually
 
 from brokerrun.core.backends.sqlite.store import SqliteStore
-from brokerrun.core.model import Selection, Settlement, Wanted
+from brokerrun.core.model import Effect, Selection, Settlement, Wanted
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.states import Event
 
@@ -43,23 +43,17 @@ def copying_worker(database: str) -> Callable[[Talk], None]:
     """Claim, copy the folder, acknowledge; tell of each message that was acknowledged."""
 
     def work(talk: Talk) -> None:
-        store, owner, number = SqliteStore(database), new_guardian(), 0
+        store, owner = SqliteStore(database), new_guardian()
         store.begin_life(owner)
-        settlements: list[Settlement] = []
+        store.queues()
         talk.send("works")
         while True:
-            _, claims = store.work(settlements, Wanted("q", owner), late=True)
-            if settlements:
-                talk.send(int(done))
-            settlements = []
-            if not claims:
-                store.wait(["q"], 0.5)
-                continue
-            [claim] = claims
-            number += 1
-            copy_the_folder(database, f"{database}.copies/{number}")
-            done = claim.body
-            settlements = [Settlement(claim.id, claim.receipt, Event.ACK)]
+            for claim in store.work([], Wanted("q", owner), late=True)[1]:
+                copy_the_folder(database, f"{database}.copies/{claim.id}")
+                acknowledged = Settlement(claim.id, claim.receipt, Event.ACK)
+                if store.work([acknowledged], late=True)[0] == [Effect.SETTLED]:
+                    talk.send(int(claim.body))
+            store.wait(["q"], 0.5)
 
     return work
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from brokerrun.core.backends.sqlite.rows import (
@@ -13,6 +14,7 @@ from brokerrun.core.backends.sqlite.rows import (
     due,
     promote,
     queue_number,
+    remember,
     rows,
     touched,
 )
@@ -20,7 +22,15 @@ from brokerrun.core.model import Claim, Effect, Settlement, Wanted
 from brokerrun.core.states import Event
 
 
-def settle(db: Database, settlement: Settlement, now: int) -> Effect:
+def settle(db: Database, settlements: Sequence[Settlement], now: int) -> list[Effect]:
+    """End claims, each where its receipt is the current one."""
+    if not settlements:
+        return []
+    remember(db, max(settlement.id for settlement in settlements))
+    return [_settle(db, settlement, now) for settlement in settlements]
+
+
+def _settle(db: Database, settlement: Settlement, now: int) -> Effect:
     proof = {"id": settlement.id, "receipt": settlement.receipt}
     ready_at = due(now, settlement.delay)
     if settlement.event is Event.ACK:
@@ -57,22 +67,24 @@ def claim(db: Database, wanted: Wanted, now: int) -> list[Claim]:
         "receipt": receipt,
         "ends_at": None if wanted.lease is None else now + int(wanted.lease * SECOND),
     }
-    claims = []
-    for ident, body, attempts, crashes in found:
-        db.execute(SQL["claim"], {"id": ident, **mark})
-        last = rows(db, "last_error", id=ident) if attempts else []
-        claims.append(
-            Claim(
-                id=ident,
-                body=body,
-                queue=wanted.queue,
-                receipt=receipt,
-                attempts=attempts + 1,
-                crashes=crashes,
-                last_error=last[0][0] if last else None,
-            )
+    db.executemany(SQL["claim"], [{"id": ident, **mark} for ident, *_ in found])
+    return [
+        Claim(
+            id=ident,
+            body=body,
+            queue=wanted.queue,
+            receipt=receipt,
+            attempts=attempts + 1,
+            crashes=crashes,
+            last_error=_last_error(db, ident) if attempts else None,
         )
-    return claims
+        for ident, body, attempts, crashes in found
+    ]
+
+
+def _last_error(db: Database, message: int) -> str | None:
+    found = rows(db, "last_error", id=message)
+    return found[0][0] if found else None
 
 
 def _batch(found: list[Row]) -> list[Row]:

@@ -48,7 +48,6 @@ class Connection:
         self.create, self.busy_timeout = create, busy_timeout
         self.lockfile: Lockfile = lockfile_of(self.path)
         self.lock = threading.RLock()
-        self.stranded = self._held = False  # could not be closed before a fork; locked for it
         self.openings = 0
         self._db: sqlite3.Connection | None = None
         self._file: Identity | None = None
@@ -123,9 +122,7 @@ class Connection:
         with self._mine(), self._translated():
             self._opened()
             if self._wal_bytes() >= least_bytes:
-                with self.writing(
-                    late=True
-                ):  # nothing is written in it: the next begins the log anew
+                with self.writing(late=True):  # nothing else in it: the next begins the log anew
                     self._copy_log()
 
     def data_version(self) -> int:
@@ -325,27 +322,31 @@ class Connection:
 
     # ------------------------------------------------------------------------------------ fork
 
-    def before_fork(self, deadline: float) -> None:
-        """Close, and stay closed until the fork is over; or say that it could not be."""
-        self._held = self.lock.acquire(timeout=_left(deadline))
-        inside = self._db is not None and self._db.in_transaction
-        self.stranded = not self._held or inside
-        if not self.stranded:
-            try:
-                self._close(_left(deadline))
-            except StoreError:
-                self.stranded = True  # it stays open here, and is of no use in the child
+    def before_fork(self, deadline: float) -> tuple[bool, bool]:
+        """Close, and stay closed until the fork is over; or say that it could not be.
 
-    def after_fork(self, *, child: bool) -> None:
+        Returns:
+            Whether this thread locked it for the fork, and whether it is still open. Not kept
+            here: two threads may fork at once.
+        """
+        locked = self.lock.acquire(timeout=_left(deadline))
+        if not locked or (self._db is not None and self._db.in_transaction):
+            return locked, True
+        try:
+            self._close(_left(deadline))
+        except StoreError:
+            return True, True  # it stays open here, and is of no use in the child
+        return True, False
+
+    def after_fork(self, *, child: bool, locked: bool, still_open: bool) -> None:
         """Open for use again; in the child of a process that could not close, never."""
-        if child and self.stranded:
+        if child and still_open:
             with suppress(OSError):  # a thread may have been opening it: no field names that yet
                 _left_open.add(_identity(self.path))
             self._abandon()
             self.lock = threading.RLock()
-        elif self._held:
+        elif locked:
             self.lock.release()
-        self.stranded = self._held = False
 
     def __del__(self) -> None:
         with suppress(Exception):
@@ -379,9 +380,7 @@ def _before_fork() -> None:
     https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     """
     deadline = time.monotonic() + BUSY_TIMEOUT
-    _forking.connections = list(_connections)
-    for connection in _forking.connections:
-        connection.before_fork(deadline)
+    _forking.connections = [(each, each.before_fork(deadline)) for each in list(_connections)]
     lockfiles = all_lockfiles()
     _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=_left(deadline))]
 
@@ -396,8 +395,8 @@ def _after_fork(*, child: bool) -> None:
             lockfile.forget()
             if lockfile not in held:
                 lockfile.mutex = threading.Lock()  # its holder is a thread of the parent
-    for connection in connections:
-        connection.after_fork(child=child)
+    for connection, (locked, still_open) in connections:
+        connection.after_fork(child=child, locked=locked, still_open=still_open)
     if child:
         _unsafe.update(_left_open)
 

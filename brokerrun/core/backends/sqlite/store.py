@@ -156,9 +156,7 @@ class SqliteStore:
     ) -> tuple[list[Effect], list[Claim]]:
         with self.connection.writing(late=late) as db:
             now = now_ns()
-            if settlements:
-                remember(db, max(settlement.id for settlement in settlements))
-            effects = [settle(db, settlement, now) for settlement in settlements]
+            effects = settle(db, settlements, now)
             return effects, claim(db, wanted, now) if wanted else []
 
     def renew(self, ids: Sequence[int], receipt: int) -> tuple[int, set[int]]:
