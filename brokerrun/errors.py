@@ -37,6 +37,10 @@ class StoreBusy(StoreError):
     """The store stayed locked longer than the busy timeout."""
 
 
+class StoreFull(StoreError):
+    """The disk is full, or fails: nothing was changed, and later it may work again."""
+
+
 class StoreRefused(StoreError):
     """The file is foreign, damaged or of a newer version; it was left as it was."""
 

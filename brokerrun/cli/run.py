@@ -207,10 +207,12 @@ def down(config: str, timeout: float) -> int:
     """
     from brokerrun.supervisor.config import load
     from brokerrun.supervisor.control import ask
+    from brokerrun.supervisor.processes import await_end
 
     loaded = load(config)
     try:
-        ask(_socket(loaded), {"do": "down"}, timeout, until_gone=True)
+        answer = ask(_socket(loaded), {"do": "down"}, timeout, until_gone=True)
+        await_end(int(answer["pid"]), timeout)
     except NotRunning as error:
         raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
     except TimeoutError as error:

@@ -7,7 +7,7 @@ count the guardian's workers. So whoever finds a dead owner knows whom to ask, w
 
 from __future__ import annotations
 
-import random
+import os
 
 WORKER_BITS = 22
 _GUARDIAN_BITS = 62 - WORKER_BITS
@@ -15,7 +15,12 @@ _GUARDIAN_BITS = 62 - WORKER_BITS
 
 def new_guardian() -> int:
     """Draw the number of a new guardian."""
-    return random.SystemRandom().randrange(1 << 20, 1 << _GUARDIAN_BITS) << WORKER_BITS
+    return max(random_bits(_GUARDIAN_BITS), 1 << 20) << WORKER_BITS
+
+
+def random_bits(bits: int) -> int:
+    """Draw a number of up to 64 bits from the kernel: no seed of user code makes it come again."""
+    return int.from_bytes(os.urandom(8), "big") >> (64 - bits)
 
 
 def worker_owner(guardian: int, number: int) -> int:

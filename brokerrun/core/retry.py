@@ -7,11 +7,11 @@ down), `lost` (the supervisor or the machine went down), and the wishes of a han
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from enum import Enum
 
 from brokerrun.core.model import Attempt, Held, Settlement
+from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
 
 
@@ -92,7 +92,7 @@ class RetryPolicy:
         crashes = 1 if outcome is Outcome.DIED else 0
         if outcome is Outcome.DEAD or (ended.alone and self._used_up(held, crashes)):
             return self._end(held, ended, Event.BURY if self.dead_letter else Event.ACK)
-        jitter = random.random() if draw is None else draw
+        jitter = random_bits(32) / 2**32 if draw is None else draw
         return self._end(
             held, ended, Event.RETRY, delay=self._delay(held, ended, jitter), crashes=crashes
         )

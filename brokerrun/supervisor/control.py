@@ -35,6 +35,8 @@ def socket_path(runtime_dir: str, database: str, name: str) -> str:
     folder = _runtime_folder() if runtime_dir == "auto" else runtime_dir
     if len(os.fsencode(os.path.join(folder, file))) > _MOST_PATH:
         folder = _own_temporary_folder()
+        if len(os.fsencode(os.path.join(folder, file))) > _MOST_PATH:
+            raise ConfigError([f"runtime_dir {folder}: the path is too long for a socket"])
     _make_private(folder)
     return os.path.join(folder, file)
 
@@ -128,19 +130,36 @@ class ControlServer:
     def _reply_to(self, client: _Client, line: bytes) -> None:
         def reply(value: object) -> None:
             if client in self._clients:
-                try:
-                    client.connection.sendall(json.dumps(value).encode() + b"\n")
-                except OSError:  # gone, or does not read
-                    self._drop(client)
+                client.to_send += json.dumps(value).encode() + b"\n"
+                self._send(client)
 
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
         if isinstance(request, dict):
             self._answer(request, reply)
         else:
             reply({"error": "expected one JSON object a line"})
+
+    def _send(self, client: _Client) -> None:
+        """Send what the client takes now, and the rest when it reads on."""
+        try:
+            sent = client.connection.send(client.to_send)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        client.to_send = client.to_send[sent:]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.to_send else 0)
+        self._selector.modify(client.connection, events, lambda: self._serve(client))
+
+    def _serve(self, client: _Client) -> None:
+        if client.to_send:
+            self._send(client)
+        if client in self._clients:
+            self._read(client)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:
@@ -152,7 +171,7 @@ class ControlServer:
 class _Client:
     def __init__(self, connection: socket.socket):
         self.connection = connection
-        self.received = b""
+        self.received = self.to_send = b""
 
 
 def _welcome(connection: socket.socket) -> bool:
@@ -176,8 +195,10 @@ def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False
         connection.settimeout(timeout)
         try:
             connection.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NotRunning("no supervisor runs") from error
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise NotRunning(f"no supervisor answers at {path}: {error.strerror}") from error
         line = b""
         with suppress(BrokenPipeError, ConnectionResetError), connection.makefile("rb") as file:
             connection.sendall(json.dumps(request).encode() + b"\n")

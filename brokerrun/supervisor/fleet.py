@@ -40,6 +40,7 @@ class Process:
     dump_fd: int
     asked_back: int = 0  # the claim whose rest it was asked for
     freed: int = 0  # the claim whose rest was given back
+    late: tuple[int, int] | None = None  # claim and index of the message over its timeout
 
     def close(self) -> None:
         self.channel.close()
@@ -96,6 +97,8 @@ class Fleet:
                 self._say_overdue(place)
             self._actions[act](place)
         for place in self.roster.places:
+            if place.phase is Phase.BOOTING and place.index not in self._processes:
+                self._spawn(place)
             if place.phase is Phase.RUNNING:
                 self._look_at(place, self._seen(place))
         self.templates.tick(now)
@@ -109,10 +112,11 @@ class Fleet:
                 return
             if ended is None:
                 return
-            strike_group(ended.si_pid)  # while the pid cannot be anybody else's
+            place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
+            if place is not None or self.templates.had(ended.si_pid):
+                strike_group(ended.si_pid)  # while the pid cannot be anybody else's
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             by_exit = ended.si_code == os.CLD_EXITED
-            place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
             if place is not None:
                 self._exited(
                     place,
@@ -178,8 +182,9 @@ class Fleet:
         self.selector.register(
             ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
         )
-        if not asked:
-            self._exited(place, None, None)
+        if not asked:  # the link is full: at the next tick again
+            self.selector.unregister(ours)
+            self._processes.pop(place.index).close()
 
     def _worker_spoke(self, place: Place, process: Process) -> None:
         """It was forked, says hello, or is gone; how it ended is for `reap` to say."""
@@ -241,10 +246,18 @@ class Fleet:
         if process is not None:
             if process.channel in self.selector.get_map():
                 self.selector.unregister(process.channel)
+            self._forgive(place, process)
             dump = os.pread(process.dump_fd, _MOST_DUMP, 0).decode(errors="replace")
             process.close()
         self._deaths[place.index] = self._describe(place, status, signum, dump)
         self._tell(place, Signal.EXITED)
+
+    def _forgive(self, place: Place, process: Process) -> None:
+        """What came in hand after the message that was late has done nothing."""
+        seen = self._seen(place)
+        in_hand = (seen.claim, seen.index) if seen is not None else None
+        if place.cause is Cause.TIMEOUT and in_hand != process.late:
+            place.cause = Cause.STOP
 
     def _describe(self, place: Place, status: int | None, signum: int | None, dump: str) -> Death:
         seen = self._seen(place)
@@ -339,6 +352,7 @@ class Fleet:
         timeout = place.spec.timeout
         if timeout is not None and seconds > timeout and now > seen.extended:
             self.slots[place.index].declare_late(seen)
+            process.late = (seen.claim, seen.index)
             self._tell(place, Signal.TIMEOUT)
         elif len(seen.ids) > 1 and seconds > LONG_SECONDS:
             if process.asked_back != seen.claim:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 Function = Callable[..., object]
+LONGEST_SECONDS: Final = 36500 * 86400
 
 
 class Verdict(Exception):
@@ -31,17 +33,17 @@ class Retry(Verdict):
     It counts as an attempt; after the last one the message goes to the dead-letter queue.
     """
 
-    def __init__(self, after: float | None = None, reason: str = ""):
+    def __init__(self, after: float | timedelta | None = None, reason: str = ""):
         super().__init__(reason)
-        self.after = after
+        self.after = None if after is None else seconds_of(after)
 
 
 class Snooze(Verdict):
     """Put the message off for *for_* seconds; no attempt is burned."""
 
-    def __init__(self, for_: float, reason: str = ""):
+    def __init__(self, for_: float | timedelta, reason: str = ""):
         super().__init__(reason)
-        self.for_ = for_
+        self.for_ = seconds_of(for_)
 
 
 class Dead(Verdict):
@@ -56,6 +58,20 @@ class Drop(Verdict):
 
     def __init__(self, reason: str = ""):
         super().__init__(reason)
+
+
+def seconds_of(delay: float | timedelta) -> float:
+    """Return a delay in seconds.
+
+    Raises:
+        TypeError, ValueError: It is none, or out of bounds; raised in the handler, which fails.
+    """
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"expected seconds or a timedelta, got {delay!r}")
+    if not 0 <= seconds <= LONGEST_SECONDS:
+        raise ValueError(f"expected from 0 to {LONGEST_SECONDS} seconds, got {delay!r}")
+    return float(seconds)
 
 
 @dataclass(frozen=True, slots=True)

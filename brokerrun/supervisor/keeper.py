@@ -22,7 +22,7 @@ from brokerrun.core.model import Effect, Held, Settlement
 from brokerrun.core.owners import guardian_of
 from brokerrun.core.retry import RetryPolicy
 from brokerrun.core.store import Store
-from brokerrun.errors import StoreBusy, StoreError
+from brokerrun.errors import StoreBusy, StoreError, StoreFull
 from brokerrun.supervisor.fate import Cause, Death, fates
 from brokerrun.supervisor.slotfile import InHand, read_beside
 
@@ -91,11 +91,14 @@ class Keeper(threading.Thread):
         store.begin_life(self.guardian)
         store.attend()
         store.queues()  # reads a table: only now does the connection guard the file
+        due = time.monotonic() + UPKEEP_SECONDS
         while True:
-            try:
-                asked = self._jobs.get(timeout=UPKEEP_SECONDS)
-            except Empty:
+            if time.monotonic() >= due:
                 self._upkeep(store)
+                due = time.monotonic() + UPKEEP_SECONDS
+            try:
+                asked = self._jobs.get(timeout=max(due - time.monotonic(), 0))
+            except Empty:
                 continue
             if asked is None:
                 return
@@ -108,7 +111,7 @@ class Keeper(threading.Thread):
             store.upkeep(time.time_ns() - int(self._history * 1e9))
             recover_strangers(store, self._database, self.guardian, self._policies)
             store.flush()
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             return  # in a second again
 
     def _wake(self) -> None:
@@ -122,7 +125,7 @@ def _until_done(job: Job, store: Store) -> Any:
     while True:
         try:
             return job(store)
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             time.sleep(_AGAIN_SECONDS)
 
 

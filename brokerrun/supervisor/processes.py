@@ -66,6 +66,7 @@ def end_leftovers(known: list[tuple[int, int]], within: float) -> list[int]:
     Returns:
         Those that are still there after *within* seconds.
     """
+    _end_groups({pid: born for pid, born in known if born})
     living = [(pid, born) for pid, born in known if born and born_at(pid) == born]
     for pid, _ in living:
         strike_group(pid)
@@ -76,6 +77,34 @@ def end_leftovers(known: list[tuple[int, int]], within: float) -> list[int]:
         time.sleep(0.005)
         living = [(pid, born) for pid, born in living if born_at(pid) == born]
     return [pid for pid, _ in living]
+
+
+def await_end(pid: int, within: float) -> None:
+    """Wait until a process is gone, with all that it held.
+
+    Raises:
+        TimeoutError: It is there after *within* seconds.
+    """
+    deadline = time.monotonic() + within
+    while born_at(pid):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
+
+
+def _end_groups(leaders: dict[int, int]) -> None:
+    """Kill who is still in the group of a leader that may be gone: what handlers had started.
+
+    A pid is not given again while a group has that number; who started before the leader is not
+    of its group all the same.
+    """
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError, IndexError, ValueError):
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            group, born = int(fields[2]), int(fields[19])
+            if group in leaders and born >= leaders[group]:
+                os.kill(int(name), signal.SIGKILL)
 
 
 def os_threads() -> int:

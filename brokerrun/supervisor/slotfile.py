@@ -98,6 +98,10 @@ class Slot:
         # it reads the word. So one of the two sees the other.
         return bool(self._words[_FLAG] == self._words[_WORD] >> _INDEX_BITS)
 
+    def skip(self, messages: int) -> None:
+        """Say that none of the rest is in hand: it is no longer ours."""
+        self._words[_WORD] += messages
+
     def late(self) -> bool:
         """Tell whether the supervisor declared the message in hand over its timeout."""
         return bool(self._words[_LATE] == self._words[_WORD])
@@ -214,19 +218,15 @@ def lock(path: str) -> int:
 
 def read_left(fd: int) -> Left:
     """Read what the predecessor's workers left."""
-    size = os.fstat(fd).st_size
-    if size < 8 * (_HEADER_WORDS + _SLOT_WORDS):
+    # Read, not mapped: another instance may lay its file out anew meanwhile, and a mapping of what
+    # was cut off is a SIGBUS.
+    data = os.pread(fd, os.fstat(fd).st_size, 0)
+    words = memoryview(data[: len(data) // 8 * 8]).cast("Q")
+    if len(words) < _HEADER_WORDS + _SLOT_WORDS or words[0] != _MAGIC:
         return Left(0, {})
-    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as mapped, memoryview(mapped).cast("Q") as words:
-        if words[0] != _MAGIC:
-            return Left(0, {})
-        number = (size // 8 - _HEADER_WORDS) // _SLOT_WORDS
-        found = []
-        for place in range(number):
-            slot = Slot(words, place)
-            found.append(slot.read())
-            slot._words.release()
-        return Left(words[1], {seen.owner: seen for seen in found if seen and seen.owner})
+    number = (len(words) - _HEADER_WORDS) // _SLOT_WORDS
+    found = [Slot(words, place).read() for place in range(number)]
+    return Left(words[1], {seen.owner: seen for seen in found if seen and seen.owner})
 
 
 def read_beside(database: str) -> dict[int, InHand]:

@@ -48,7 +48,7 @@ class QueueRow(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole answer. state: up, stopping, degraded, down, silent."""
+    """The whole answer. state: starting, up, stopping, degraded, down, silent."""
 
     name: str
     database: str
@@ -64,11 +64,12 @@ class Status(TypedDict):
 def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
     """Describe a running fleet."""
     degraded = any(place.looping for place in fleet.roster.places)
+    state = "degraded" if degraded else "up" if fleet.slots is not None else "starting"
     return Status(
         name=instance.name,
         database=fleet.config.instance.database,
         host=instance.host,
-        state="stopping" if stopping else "degraded" if degraded else "up",
+        state="stopping" if stopping else state,
         pid=instance.pid,
         started_at=instance.started_at / 1e9,
         stopped_at=None,

@@ -8,6 +8,7 @@ what they held from their slots.
 from __future__ import annotations
 
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -64,7 +65,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._asked = False
-        self._mark = 0
+        self._mark, self._ask_at = 0, 0.0
 
     def run(self) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -78,6 +79,7 @@ class Supervisor:
         slots_fd = lock(path)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
+        _open_many_files()
         self._hear_signals()
         policies = {spec.queue: spec.policy() for spec in self.config.workers}
         self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
@@ -86,13 +88,13 @@ class Supervisor:
         self.keeper.start()
         control = None
         try:
+            control = self._listen()
             self.fleet.templates.start()
             self._recover(slots_fd, policies)
             if not self._until(self.fleet.templates.imported, self._boot_timeout()):
                 raise Unimportable(self._slow_imports())
             if faults := self.fleet.templates.faults() if not self._stopping else []:
                 raise Unimportable(faults)
-            control = self._listen()
             if not self._stopping:
                 self.fleet.start(lay_out(slots_fd, len(self.fleet.roster.places), boot_number()))
                 self._say_started()
@@ -210,9 +212,9 @@ class Supervisor:
         self.fleet.stop()
 
     def _look_whether_drained(self) -> None:
-        if self._asked:
+        if self._asked or time.monotonic() < self._ask_at:
             return
-        self._asked = True
+        self._asked, self._ask_at = True, time.monotonic() + _DRAIN_SECONDS
         queues = [spec.queue for spec in self.config.workers]
 
         def then(unfinished: bool) -> None:
@@ -271,7 +273,7 @@ class Supervisor:
                 )
             case "down":
                 self._stop("down")
-                reply({"stopping": True})
+                reply({"pid": os.getpid()})
             case other:
                 reply({"error": f"unknown request {other!r}: expected status or down"})
 
@@ -287,6 +289,12 @@ class Supervisor:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)
         sys.stdout.flush()
+
+
+def _open_many_files() -> None:
+    """Each worker costs two descriptors here: take what the hard limit allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _ended(instance: Instance, stopped_at: int) -> Instance:

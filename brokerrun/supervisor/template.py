@@ -9,11 +9,12 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import select
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -148,6 +149,8 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
             [stop.fd, channel.fileno()],
         )  # fmt: skip
         worker.run()
+    except ConnectionError:
+        return 0  # the supervisor is gone
     except BaseException as error:
         log.error("worker_failed", error=f"{type(error).__name__}: {error}")
         return 70
@@ -170,9 +173,32 @@ class _Stop:
         for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
             signal.signal(signum, signal.SIG_IGN)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        # TERM is blocked meanwhile: one that came before the child lets go would be ours, and lost.
+        os.register_at_fork(
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,)),
+            after_in_parent=_hear_term,
+            after_in_child=_be_nobodys_worker,
+        )
+
+    def hear(self) -> None:
+        """Empty the pipe: a signal handler of user code, or a forked child, wakes us too."""
+        with suppress(BlockingIOError):
+            os.read(self.fd, 4096)
 
     def _ask(self, signum: int, frame: object) -> None:
         self.asked = True
+
+
+def _be_nobodys_worker() -> None:
+    """In a child that a handler forks: TERM ends it, and tells us nothing."""
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
+        signal.signal(signum, signal.SIG_DFL)
+    _hear_term()
+
+
+def _hear_term() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
 class _Told:
@@ -180,13 +206,17 @@ class _Told:
 
     def __init__(self, stop: _Stop, channel: socket.socket):
         self._stop, self._channel = stop, channel
+        self._news = select.poll()
+        self._news.register(stop.fd, select.POLLIN)
+        self._news.register(channel, select.POLLIN)
 
     def __call__(self) -> bool:
-        if not self._stop.asked:
+        if not self._stop.asked and self._news.poll(0):
+            self._stop.hear()
             try:
-                self._stop.asked = not self._channel.recv(16)
+                self._stop.asked |= not self._channel.recv(16)
             except BlockingIOError:
-                return False
+                pass
             except OSError:
                 self._stop.asked = True
         return self._stop.asked
@@ -202,4 +232,5 @@ def _signals_blocked() -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(ConnectionError):  # the supervisor is gone
+        main()

@@ -117,6 +117,7 @@ class Templates:
         spec = config.instance
         self._common = Common(config.folder, spec.preload, spec.database, spec.log, spec.log_level)
         self._templates: list[Template] = []
+        self._pids: set[int] = set()  # not yet reaped
         self._refused: list[tuple[str, str]] = []  # imports that ended their template
         self._failures: dict[str, int] = {}  # in a row, by the first worker of the group
         self._starts: list[tuple[float, Group]] = []
@@ -135,6 +136,12 @@ class Templates:
     def of(self, worker: str) -> Template | None:
         """Find the one that can fork that worker now."""
         return next((t for t in self._templates if t.ready and worker in t.workers), None)
+
+    def had(self, pid: int) -> bool:
+        """Tell, once, whether that pid was a template."""
+        known = pid in self._pids
+        self._pids.discard(pid)
+        return known
 
     def strike(self, worker: str) -> None:
         """Kill the one that was asked for that worker and did not bring it forth."""
@@ -163,6 +170,7 @@ class Templates:
     def _start(self, group: Group) -> None:
         template = Template(group, self._common)
         self._templates.append(template)
+        self._pids.add(template.pid)
         self._selector.register(
             template, selectors.EVENT_READ, lambda: self._spoke(template, group)
         )

@@ -12,11 +12,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
 from brokerrun.core.retry import Ended, Outcome, acknowledge, release
 from brokerrun.core.store import Store
+from brokerrun.errors import StoreBusy, StoreFull
 from brokerrun.supervisor.handlers import Dead, Drop, Handler, Job, Retry, Snooze
 from brokerrun.supervisor.slotfile import MOST_IDS, Slot
 from brokerrun.supervisor.spec import WorkerSpec
@@ -24,9 +26,11 @@ from brokerrun.supervisor.spec import WorkerSpec
 _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
 _IDLE_SECONDS: Final = 60.0
+_BUSY_SECONDS: Final = 0.2
 _MOST_ERROR, _MOST_TRACEBACK = 1000, 20_000  # characters that history keeps
 LATE: Final = 75  # exit status of a worker whose message was declared late
 SECOND: Final = 10**9
+Result = TypeVar("Result")
 
 
 class Worker:
@@ -64,15 +68,19 @@ class Worker:
             if claims:
                 self._handle(claims)
             elif not self.stopping():
-                self.store.wait([self.spec.queue], _IDLE_SECONDS, self.wake_fds)
+                self._wait()
         self._settle([])
         self.store.flush()
+
+    def _wait(self) -> None:
+        with suppress(StoreBusy, StoreFull):  # then it is looked again, and said there
+            self.store.wait([self.spec.queue], _IDLE_SECONDS, self.wake_fds)
 
     def _claim(self) -> list[Claim]:
         """Acknowledge the last batch and claim the next, in one transaction."""
         wanted = Wanted(self.spec.queue, self.owner, self.batch, self.spec.hold)
         finished, self._finished = self._finished, []
-        effects, claims = self.store.work(finished, wanted, late=True)
+        effects, claims = self._patiently(lambda: self.store.work(finished, wanted, late=True))
         self._tell_lost(finished, effects)
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.store.flush()
@@ -97,10 +105,13 @@ class Worker:
         """The supervisor gives back what waits behind a long message: keep what is still ours."""
         # What is done stands in the slot under the old receipt only: settled before that goes.
         self._settle([])
-        receipt, ours = self.store.renew([c.id for c in claims], claims[0].receipt)
+        ids, old = [c.id for c in claims], claims[0].receipt
+        receipt, ours = self._patiently(lambda: self.store.renew(ids, old))
         kept = [_under(claim, receipt) for claim in claims if claim.id in ours]
         if kept:
             self.slot.begin_claim(receipt, [c.id for c in kept], time.monotonic_ns())
+        else:
+            self.slot.skip(len(claims))
         return kept
 
     def _adapt(self, seconds: float, handled: int) -> None:
@@ -151,9 +162,21 @@ class Worker:
         self._finished = []
         if not together:
             return []
-        effects, _ = self.store.work(together, late=True)
+        effects, _ = self._patiently(lambda: self.store.work(together, late=True))
         self._tell_lost(together, effects)
         return effects
+
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        """Do it again while the store is busy or full: to give up would cost a message an attempt.
+
+        Ends at the latest when the supervisor ends us.
+        """
+        while True:
+            try:
+                return call()
+            except (StoreBusy, StoreFull) as error:
+                self.log.warning("store_waited_for", error=str(error))
+                time.sleep(_BUSY_SECONDS)
 
     def _tell_lost(self, settlements: Sequence[Settlement], effects: Sequence[Effect]) -> None:
         for settlement, effect in zip(settlements, effects, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -19,6 +18,7 @@ from brokerrun.core.backends.sqlite.rows import (
     touched,
 )
 from brokerrun.core.model import Claim, Effect, Settlement, Wanted
+from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
 
 
@@ -96,4 +96,4 @@ def _batch(found: list[Row]) -> list[Row]:
 
 
 def new_receipt() -> int:
-    return random.getrandbits(62)
+    return random_bits(62)

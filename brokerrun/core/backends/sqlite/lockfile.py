@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import struct
 import threading
 import time
 from contextlib import suppress
 
+from brokerrun.core.owners import random_bits
 from brokerrun.errors import StoreBusy, StoreError
 
 TURNSTILE_BYTE = 0
@@ -130,7 +130,7 @@ class Lockfile:
         while True:
             with suppress(BlockingIOError):
                 return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            time.sleep(step * random.uniform(0.5, 1.5))
+            time.sleep(step * (0.5 + random_bits(16) / 65536))
             now = time.monotonic()
             if now > deadline:
                 raise self._busy(timeout)

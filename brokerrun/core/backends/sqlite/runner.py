@@ -24,6 +24,7 @@ from brokerrun.errors import (
     ForkUnsafe,
     StoreBusy,
     StoreError,
+    StoreFull,
     StoreGone,
     StoreRefused,
 )
@@ -31,6 +32,7 @@ from brokerrun.errors import (
 BUSY_TIMEOUT = 5.0
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_LIMIT_BYTES = 1024 * 1024
+_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -55,7 +57,8 @@ class Connection:
         self._wal_file: Identity | None = None
         self._unflushed = self._doubt = self._gone = False
         self._attempted_bytes = 0
-        _connections.add(self)
+        with _making:
+            _connections.add(self)
 
     @contextmanager
     def writing(self, *, late: bool = False) -> Iterator[sqlite3.Connection]:
@@ -146,6 +149,7 @@ class Connection:
         return self._db or self._open()
 
     def _open(self) -> sqlite3.Connection:
+        _close_orphans()
         self._must_be_safe()  # before the turnstile, in which the thread in question may be still
         if not self.create:
             must_be_there(self.path)
@@ -316,6 +320,8 @@ class Connection:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in _BUSY_CODES:
                 raise StoreBusy(f"{self.path}: stayed locked; try again") from error
+            if code in _FULL_CODES:
+                raise StoreFull(f"{self.path}: {error}; nothing was changed") from error
             if code in _DAMAGED_CODES:
                 raise StoreRefused(f"{self.path}: damaged: {error}") from error
             raise StoreError(f"{self.path}: {error}") from error
@@ -349,8 +355,9 @@ class Connection:
             self.lock.release()
 
     def __del__(self) -> None:
-        with suppress(Exception):
-            self.close()
+        # Wherever that is: no lock may be taken here. The next one to open or fork closes it.
+        if getattr(self, "_db", None) is not None:
+            _orphans.append(self)
 
 
 def _identity_of(status: os.stat_result) -> Identity:
@@ -368,6 +375,8 @@ def _never_close(db: sqlite3.Connection) -> None:
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_making = threading.RLock()  # held over a fork: no connection comes to be meanwhile
+_orphans: list[Connection] = []  # dropped while open
 _left_open: set[Identity] = set()  # files on which a connection of ours stays open for good
 _unsafe: set[Identity] = set()  # files that were open when this process was forked
 _forking = threading.local()  # two threads may fork at once
@@ -380,13 +389,20 @@ def _before_fork() -> None:
     https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     """
     deadline = time.monotonic() + BUSY_TIMEOUT
-    _forking.connections = [(each, each.before_fork(deadline)) for each in list(_connections)]
+    _forking.making = _making.acquire(timeout=BUSY_TIMEOUT)
+    known = {*_connections, *_orphans}
+    _forking.connections = [(each, each.before_fork(deadline)) for each in known]
     lockfiles = all_lockfiles()
     _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=_left(deadline))]
 
 
 def _after_fork(*, child: bool) -> None:
+    global _making
     connections, held = _forking.connections, _forking.held
+    if _forking.making:
+        _making.release()
+    elif child:
+        _making = threading.RLock()
     _forking.connections, _forking.held = [], []
     for lockfile in held:
         lockfile.mutex.release()
@@ -405,7 +421,14 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0)
 
 
+def _close_orphans() -> None:
+    while _orphans:
+        with suppress(StoreError):
+            _orphans.pop().close()
+
+
 def _close_all() -> None:
+    _close_orphans()
     for connection in list(_connections):
         with suppress(StoreError):
             connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -46,6 +45,7 @@ from brokerrun.core.model import (
     Settlement,
     Wanted,
 )
+from brokerrun.core.owners import random_bits
 from brokerrun.core.states import State
 from brokerrun.errors import StoreGone
 
@@ -110,7 +110,7 @@ class SqliteStore:
             found = self._due_rows(db, queue, selection)
             for row in found:
                 db.execute(SQL["read"], {"id": row[0]})
-            if found and random.random() < 0.02:
+            if found and random_bits(6) == 0:
                 vacuum(db)
         return [as_message(queue, row, State.DONE) for row in found]
 
