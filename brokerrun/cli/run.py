@@ -182,14 +182,13 @@ def status(config: str, as_json: bool) -> int:
     """
     from brokerrun.cli.table import show_status
     from brokerrun.supervisor.config import load
-    from brokerrun.supervisor.control import ask
     from brokerrun.supervisor.status import status_down
 
     loaded = load(config)
-    found = status_down(loaded)
-    if found["state"] == "silent":
-        with suppress(NotRunning, TimeoutError):  # it lives, and does not answer: "silent"
-            found = ask(_socket(loaded), {"do": "status"}, _STATUS_SECONDS)
+    try:
+        found = _ask(loaded, {"do": "status"}, _STATUS_SECONDS)
+    except (NotRunning, TimeoutError):
+        found = status_down(loaded)
     show_status(found, as_json=as_json)
     return {"down": NOT_RUNNING, "silent": NOT_WELL, "degraded": NOT_WELL}.get(found["state"], 0)
 
@@ -206,12 +205,11 @@ def down(config: str, timeout: float) -> int:
     Exit status: 0 it is gone, 3 none ran, 124 it still runs.
     """
     from brokerrun.supervisor.config import load
-    from brokerrun.supervisor.control import ask
     from brokerrun.supervisor.processes import await_end
 
     loaded = load(config)
     try:
-        answer = ask(_socket(loaded), {"do": "down"}, timeout, until_gone=True)
+        answer = _ask(loaded, {"do": "down"}, timeout, until_gone=True)
         await_end(int(answer["pid"]), timeout)
     except NotRunning as error:
         raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
@@ -220,14 +218,20 @@ def down(config: str, timeout: float) -> int:
     return 0
 
 
-def _socket(config: Any) -> str:
-    """Find the control socket: the instance's row says where, since each login has its own."""
+def _ask(config: Any, request: dict[str, Any], timeout: float, *, until_gone: bool = False) -> Any:
+    """Ask the supervisor of a file: at the place that our surroundings say, else at the one that
+    its row in the store says, since a login, cron and systemd each have their own."""
+    from brokerrun.supervisor.control import ask, socket_path
     from brokerrun.supervisor.status import instance_of
 
+    spec = config.instance
+    with suppress(NotRunning):
+        here = socket_path(spec.runtime_dir, spec.database, spec.name)
+        return ask(here, request, timeout, until_gone=until_gone)
     instance = instance_of(config)
     if instance is None:
-        raise NotRunning(f"no supervisor runs for {config.instance.database}")
-    return str(instance.socket)
+        raise NotRunning(f"no supervisor runs for {spec.database}")
+    return ask(instance.socket, request, timeout, until_gone=until_gone)
 
 
 def _placed(reading: Any, faults: list[tuple[str, str]]) -> list[Any]:

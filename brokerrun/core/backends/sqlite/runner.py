@@ -99,8 +99,8 @@ class Connection:
                 if db.in_transaction:
                     db.execute("commit")
 
-    def flush(self) -> None:
-        """Make what was committed survive a power cut.
+    def flush(self, *, others: bool = False) -> None:
+        """Make what was committed here, or with *others* by anybody, survive a power cut.
 
         A flush belongs to the file: one by anybody covers all earlier commits.
 
@@ -109,7 +109,7 @@ class Connection:
                 writes go on only after a complete checkpoint.
         """
         with self._mine():
-            if self._unflushed and self._db is not None:
+            if (self._unflushed or others) and self._db is not None:
                 try:
                     os.fdatasync(self._wal)
                 except OSError as error:

@@ -65,6 +65,7 @@ class SqliteStore:
     def __init__(self, path: str, *, create: bool = True):
         self.connection = Connection(path, create=create)
         self._owner: int | None = None
+        self._flushed = -1  # the data version at the last upkeep
         self._watch: Any = None
         self._watched = 0  # the opening of the connection whose log is watched
 
@@ -231,6 +232,10 @@ class SqliteStore:
 
     def upkeep(self, history_before: int) -> None:
         self._check_file()
+        version = self.connection.data_version()
+        if version != self._flushed:  # a worker's late ack, whose next handler takes long
+            self.connection.flush(others=True)
+            self._flushed = version
         self.connection.checkpoint(CHECKPOINT_BYTES)
         with self.connection.looking() as db:
             many = many_done(db)
