@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from setproctitle import setproctitle
@@ -282,8 +283,8 @@ class Supervisor:
     def _leave(self, control: ControlServer | None) -> None:
         self.fleet.templates.close()
         if control is not None:
-            stopped_at = time.time_ns()
-            self.keeper.ask(lambda store: store.put_instance(_ended(self.instance, stopped_at)))
+            ended = replace(self.instance, stopped_at=time.time_ns())
+            self.keeper.ask(lambda store: store.put_instance(ended))
         self.keeper.finish(_PARTING_SECONDS)
         if control is not None:
             control.close()
@@ -295,19 +296,6 @@ def _open_many_files() -> None:
     """Each worker costs two descriptors here: take what the hard limit allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _ended(instance: Instance, stopped_at: int) -> Instance:
-    return Instance(
-        name=instance.name,
-        host=instance.host,
-        owner=instance.owner,
-        pid=instance.pid,
-        socket=instance.socket,
-        version=instance.version,
-        started_at=instance.started_at,
-        stopped_at=stopped_at,
-    )
 
 
 def _drain(fd: int) -> None:

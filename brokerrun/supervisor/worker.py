@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
@@ -107,7 +108,7 @@ class Worker:
         self._settle([])
         ids, old = [c.id for c in claims], claims[0].receipt
         receipt, ours = self._patiently(lambda: self.store.renew(ids, old))
-        kept = [_under(claim, receipt) for claim in claims if claim.id in ours]
+        kept = [replace(claim, receipt=receipt) for claim in claims if claim.id in ours]
         if kept:
             self.slot.begin_claim(receipt, [c.id for c in kept], time.monotonic_ns())
         else:
@@ -248,15 +249,3 @@ def _trace(error: BaseException) -> str:
 
 def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
-
-
-def _under(claim: Claim, receipt: int) -> Claim:
-    return Claim(
-        id=claim.id,
-        body=claim.body,
-        queue=claim.queue,
-        receipt=receipt,
-        attempts=claim.attempts,
-        crashes=claim.crashes,
-        last_error=claim.last_error,
-    )
