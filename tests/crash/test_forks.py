@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection as Talk
 import pytest
 from support import Child, eventually
 
-from brokerrun.core.backends.sqlite import runner
+from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.runner import Connection
 from brokerrun.core.backends.sqlite.store import SqliteStore
 from brokerrun.core.model import Selection
@@ -288,7 +288,7 @@ def test_a_child_forked_in_the_middle_of_a_threads_transaction_may_not_use_the_f
     """Nor may its children, by old handles or new ones; the parent goes on unharmed."""
 
     def parent(talk: Talk) -> None:
-        runner.BUSY_TIMEOUT = 0.3  # type: ignore[misc]
+        forks.HOOK_SECONDS = 0.3  # type: ignore[misc]
         faults: list[object] = []
         sys.unraisablehook = faults.append
         store, other = SqliteStore(database), SqliteStore(database + ".other")
@@ -334,7 +334,7 @@ def test_a_child_forked_in_the_middle_of_a_threads_transaction_may_not_use_the_f
 
 def test_the_wait_of_the_hook_does_not_grow_with_the_handles(database: str) -> None:
     def parent(talk: Talk) -> None:
-        runner.BUSY_TIMEOUT = 0.3  # type: ignore[misc]
+        forks.HOOK_SECONDS = 0.3  # type: ignore[misc]
         stores = [SqliteStore(database) for _ in range(10)]
         for store in stores:
             store.queues()
@@ -351,7 +351,7 @@ def test_the_wait_of_the_hook_does_not_grow_with_the_handles(database: str) -> N
 
 def test_a_fork_while_a_thread_opens_the_file_is_as_unsafe(database: str) -> None:
     def parent(talk: Talk) -> None:
-        runner.BUSY_TIMEOUT = 0.2  # type: ignore[misc]
+        forks.HOOK_SECONDS = 0.2  # type: ignore[misc]
         opening, go_on = threading.Event(), threading.Event()
 
         class Slow(Connection):
@@ -382,7 +382,7 @@ def test_a_fork_while_a_thread_opens_the_file_is_as_unsafe(database: str) -> Non
 
 def test_what_was_refused_is_told_and_not_raised_in_the_hook(database: str) -> None:
     def parent(talk: Talk) -> None:
-        runner.BUSY_TIMEOUT = 0.2  # type: ignore[misc]
+        forks.HOOK_SECONDS = 0.2  # type: ignore[misc]
         store = SqliteStore(database)
         store.queues()
         _, leave = in_transaction(store)
@@ -484,7 +484,7 @@ def test_a_child_that_leaves_by_its_own_exit_takes_nothing_from_its_parent(
     if pid == 0:
         try:
             store.put("q", ["child"])
-            runner._close_all()
+            forks._close_all()
         finally:
             os._exit(0)
     eventually(lambda: os.waitpid(pid, os.WNOHANG)[0])

@@ -8,18 +8,17 @@ is told.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sqlite3
 import threading
-import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
+from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.birth import be_ours, must_be_there, refuse_stranger
-from brokerrun.core.backends.sqlite.lockfile import Lockfile, all_lockfiles, lockfile_of
+from brokerrun.core.backends.sqlite.forks import Identity
+from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.errors import (
     ForkUnsafe,
     StoreBusy,
@@ -35,8 +34,6 @@ _WAL_LIMIT_BYTES = 1024 * 1024
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-Identity = tuple[int, int]  # device and inode
 
 
 class Connection:
@@ -57,8 +54,7 @@ class Connection:
         self._wal_file: Identity | None = None
         self._unflushed = self._doubt = self._gone = False
         self._attempted_bytes = 0
-        with _making:
-            _connections.add(self)
+        forks.register(self)
 
     @contextmanager
     def writing(self, *, late: bool = False) -> Iterator[sqlite3.Connection]:
@@ -149,7 +145,7 @@ class Connection:
         return self._db or self._open()
 
     def _open(self) -> sqlite3.Connection:
-        _close_orphans()
+        forks.close_orphans()
         self._must_be_safe()  # before the turnstile, in which the thread in question may be still
         if not self.create:
             must_be_there(self.path)
@@ -177,7 +173,7 @@ class Connection:
 
     def _must_be_safe(self) -> None:
         with suppress(FileNotFoundError):
-            if _identity(self.path) in _unsafe:
+            if forks.unsafe(_identity(self.path)):
                 raise ForkUnsafe(
                     f"{self.path}: this process was forked while a thread was writing to it; "
                     "start it with exec, or fork while no thread uses the queue"
@@ -299,8 +295,7 @@ class Connection:
     def _abandon(self) -> None:
         """Let go without closing: a close would take locks away, or delete another's log."""
         if self._db is not None and self._file is not None:
-            _never_close(self._db)
-            _left_open.add(self._file)
+            forks.leave_open(self._db, self._file)
             self._forget()
 
     @contextmanager
@@ -335,11 +330,11 @@ class Connection:
             Whether this thread locked it for the fork, and whether it is still open. Not kept
             here: two threads may fork at once.
         """
-        locked = self.lock.acquire(timeout=_left(deadline))
+        locked = self.lock.acquire(timeout=forks.left(deadline))
         if not locked or (self._db is not None and self._db.in_transaction):
             return locked, True
         try:
-            self._close(_left(deadline))
+            self._close(forks.left(deadline))
         except StoreError:
             return True, True  # it stays open here, and is of no use in the child
         return True, False
@@ -348,7 +343,7 @@ class Connection:
         """Open for use again; in the child of a process that could not close, never."""
         if child and still_open:
             with suppress(OSError):  # a thread may have been opening it: no field names that yet
-                _left_open.add(_identity(self.path))
+                forks.mark_open(_identity(self.path))
             self._abandon()
             self.lock = threading.RLock()
         elif locked:
@@ -357,7 +352,7 @@ class Connection:
     def __del__(self) -> None:
         # Wherever that is: no lock may be taken here. The next one to open or fork closes it.
         if getattr(self, "_db", None) is not None:
-            _orphans.append(self)
+            forks.adopt(self)
 
 
 def _identity_of(status: os.stat_result) -> Identity:
@@ -366,77 +361,3 @@ def _identity_of(status: os.stat_result) -> Identity:
 
 def _identity(path: str) -> Identity:
     return _identity_of(os.stat(path))
-
-
-def _never_close(db: sqlite3.Connection) -> None:
-    import ctypes  # only here: it costs a command milliseconds
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
-
-
-_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-_making = threading.RLock()  # held over a fork: no connection comes to be meanwhile
-_orphans: list[Connection] = []  # dropped while open
-_left_open: set[Identity] = set()  # files on which a connection of ours stays open for good
-_unsafe: set[Identity] = set()  # files that were open when this process was forked
-_forking = threading.local()  # two threads may fork at once
-
-
-def _before_fork() -> None:
-    """Close every connection: a child of a process that held the file open takes no lock of its
-    own and loses its commits.
-
-    https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    _forking.making = _making.acquire(timeout=BUSY_TIMEOUT)
-    known = {*_connections, *_orphans}
-    _forking.connections = [(each, each.before_fork(deadline)) for each in known]
-    lockfiles = all_lockfiles()
-    _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=_left(deadline))]
-
-
-def _after_fork(*, child: bool) -> None:
-    global _making
-    connections, held = _forking.connections, _forking.held
-    if _forking.making:
-        _making.release()
-    elif child:
-        _making = threading.RLock()
-    _forking.connections, _forking.held = [], []
-    for lockfile in held:
-        lockfile.mutex.release()
-    if child:
-        for lockfile in all_lockfiles():
-            lockfile.forget()
-            if lockfile not in held:
-                lockfile.mutex = threading.Lock()  # its holder is a thread of the parent
-    for connection, (locked, still_open) in connections:
-        connection.after_fork(child=child, locked=locked, still_open=still_open)
-    if child:
-        _unsafe.update(_left_open)
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0)
-
-
-def _close_orphans() -> None:
-    while _orphans:
-        with suppress(StoreError):
-            _orphans.pop().close()
-
-
-def _close_all() -> None:
-    _close_orphans()
-    for connection in list(_connections):
-        with suppress(StoreError):
-            connection.close()
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=lambda: _after_fork(child=False),
-    after_in_child=lambda: _after_fork(child=True),
-)
-atexit.register(_close_all)
