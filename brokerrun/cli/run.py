@@ -16,7 +16,6 @@ from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, WaitTimedO
 
 USAGE = 64
 NOT_WELL = 4
-NOT_RUNNING = 3
 _STATUS_SECONDS = 2.0
 _MINIMAL = """\
 # One worker: it takes from the queue "hello". `brokerrun check` explains this file, and
@@ -190,7 +189,9 @@ def status(config: str, as_json: bool) -> int:
     except (NotRunning, TimeoutError):
         found = status_down(loaded)
     show_status(found, as_json=as_json)
-    return {"down": NOT_RUNNING, "silent": NOT_WELL, "degraded": NOT_WELL}.get(found["state"], 0)
+    return {"down": NotRunning.exit_status, "silent": NOT_WELL, "degraded": NOT_WELL}.get(
+        found["state"], 0
+    )
 
 
 @cli.command()

@@ -57,9 +57,7 @@ class Fleet:
         self.roster = Roster(
             config.workers, config.instance.crash_limit, config.instance.crash_backoff
         )
-        self.templates = Templates(
-            config, selector, log, ready=self._template_ready, lost=self._template_lost
-        )
+        self.templates = Templates(config, selector, log, lost=self._template_lost)
         self.slots: SlotFile | None = None
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
@@ -130,27 +128,13 @@ class Fleet:
 
     # -------------------------------------------------------------------------------- templates
 
-    def _template_ready(self, template: Template) -> None:
-        """Ask it for the workers that wait for it."""
-        for place in self._unannounced(template):
-            if place.index not in self._processes:
-                self._spawn(place)
-
     def _template_lost(self, template: Template, fault: str) -> None:
         """Whoever it just forked, and who has not said so, goes too."""
-        for place in self._unannounced(template):
-            if place.index in self._processes:
+        for place in self.roster.places:
+            asked = place.phase is Phase.BOOTING and place.index in self._processes
+            if asked and not place.pid and place.spec.name in template.workers:
                 place.reason = fault
                 self._exited(place, None, None)
-
-    def _unannounced(self, template: Template) -> list[Place]:
-        return [
-            place
-            for place in self.roster.places
-            if place.phase is Phase.BOOTING
-            and not place.pid
-            and place.spec.name in template.workers
-        ]
 
     # ------------------------------------------------------------------------------------ acts
 
@@ -161,7 +145,7 @@ class Fleet:
     def _spawn(self, place: Place) -> None:
         template = self.templates.of(place.spec.name)
         if template is None or self.slots is None:
-            return  # when it is ready; or the boot timeout comes first
+            return  # at a tick when it is ready; or the boot timeout comes first
         self._owners += 1
         place.owner = worker_owner(self.keeper.guardian, self._owners)
         self.slots[place.index].reset(place.owner)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -24,6 +23,7 @@ from brokerrun.core.retry import RetryPolicy
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy, StoreError, StoreFull
 from brokerrun.supervisor.fate import Cause, Death, fates
+from brokerrun.supervisor.processes import hear, wake_pipe
 from brokerrun.supervisor.slotfile import InHand, read_beside
 
 UPKEEP_SECONDS: Final = 1.0
@@ -54,9 +54,7 @@ class Keeper(threading.Thread):
         self._database, self._policies, self._history = database, policies, history
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
         self._answers: deque[Answer] = deque()
-        self.fd, self._wake_fd = os.pipe()
-        os.set_blocking(self._wake_fd, False)
-        os.set_blocking(self.fd, False)
+        self.fd, self._wake_fd = wake_pipe()
 
     def ask(self, job: Job, then: Callable[[Any], None] = lambda value: None) -> None:
         """Have *job* done with the store, and its result given to *then*, in the loop."""
@@ -64,8 +62,7 @@ class Keeper(threading.Thread):
 
     def answers(self) -> None:
         """In the loop: take what was brought."""
-        with suppress(BlockingIOError):
-            os.read(self.fd, 65536)
+        hear(self.fd)
         while self._answers:
             answer = self._answers.popleft()
             answer.then(answer.value)

@@ -107,6 +107,17 @@ def _end_groups(leaders: dict[int, int]) -> None:
                 os.kill(int(name), signal.SIGKILL)
 
 
+def wake_pipe() -> tuple[int, int]:
+    """Make a pipe that wakes a loop: neither end ever waits. Read end first."""
+    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def hear(fd: int) -> None:
+    """Empty the read end: it woke us, that was all."""
+    with suppress(BlockingIOError):
+        os.read(fd, 65536)
+
+
 def os_threads() -> int:
     """Count the threads of this process, native ones too."""
     return len(os.listdir("/proc/self/task"))

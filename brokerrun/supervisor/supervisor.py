@@ -29,7 +29,13 @@ from brokerrun.supervisor.control import ControlServer, Reply, Request, socket_p
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
 from brokerrun.supervisor.logs import logger
-from brokerrun.supervisor.processes import adopt_orphans, boot_number, end_leftovers
+from brokerrun.supervisor.processes import (
+    adopt_orphans,
+    boot_number,
+    end_leftovers,
+    hear,
+    wake_pipe,
+)
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
 from brokerrun.supervisor.spec import Config
@@ -243,11 +249,9 @@ class Supervisor:
 
     def _hear_signals(self) -> None:
         """The handlers note the signal and wake the loop, no more."""
-        wake_fd, write_fd = os.pipe()
-        os.set_blocking(wake_fd, False)
-        os.set_blocking(write_fd, False)
+        wake_fd, write_fd = wake_pipe()
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        self._watch(wake_fd, lambda: _drain(wake_fd))
+        self._watch(wake_fd, lambda: hear(wake_fd))
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(signum, lambda number, frame: self._signals.append(number))
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -296,10 +300,3 @@ def _open_many_files() -> None:
     """Each worker costs two descriptors here: take what the hard limit allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _drain(fd: int) -> None:
-    try:
-        os.read(fd, 65536)
-    except BlockingIOError:
-        return

@@ -25,7 +25,7 @@ from brokerrun.core.backends import open_store
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
 from brokerrun.supervisor.logs import logger, set_up_logs
-from brokerrun.supervisor.processes import die_with, holds_open, os_threads
+from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
 from brokerrun.supervisor.worker import Worker
 
@@ -166,9 +166,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self.fd, write_fd = os.pipe()
-        os.set_blocking(write_fd, False)
-        os.set_blocking(self.fd, False)
+        self.fd, write_fd = wake_pipe()
         signal.signal(signal.SIGTERM, self._ask)
         for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
             signal.signal(signum, signal.SIG_IGN)
@@ -179,11 +177,6 @@ class _Stop:
             after_in_parent=_hear_term,
             after_in_child=_be_nobodys_worker,
         )
-
-    def hear(self) -> None:
-        """Empty the pipe: a signal handler of user code, or a forked child, wakes us too."""
-        with suppress(BlockingIOError):
-            os.read(self.fd, 4096)
 
     def _ask(self, signum: int, frame: object) -> None:
         self.asked = True
@@ -212,7 +205,7 @@ class _Told:
 
     def __call__(self) -> bool:
         if not self._stop.asked and self._news.poll(0):
-            self._stop.hear()
+            hear(self._stop.fd)  # a signal handler of user code wakes us too
             try:
                 self._stop.asked |= not self._channel.recv(16)
             except BlockingIOError:

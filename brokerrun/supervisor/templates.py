@@ -96,7 +96,6 @@ class Template:
 class Templates:
     """All templates of a supervisor; one that ends is started anew, later each time.
 
-    ready: Is told when one has imported everything.
     lost: Is told when one is gone, and why.
     """
 
@@ -106,11 +105,10 @@ class Templates:
         selector: selectors.BaseSelector,
         log: Any,
         *,
-        ready: Callable[[Template], None],
         lost: Callable[[Template, str], None],
     ):
         self.serving = False  # until then a fault is what the first start is refused for
-        self._selector, self._log, self._tell_ready, self._tell_lost = selector, log, ready, lost
+        self._selector, self._log, self._tell_lost = selector, log, lost
         self._groups = by_surroundings(
             [HandlerPlace(s.name, s.handler, s.cwd, s.env) for s in config.workers]
         )
@@ -192,7 +190,6 @@ class Templates:
             )
         if template.ready:
             self._failures.pop(group[0].worker, None)
-            self._tell_ready(template)
         elif self.serving:
             self._drop(template)
             self._lose(template, group, "import_failed")

@@ -17,10 +17,10 @@ import weakref
 from contextlib import suppress
 from typing import Protocol
 
-from brokerrun.core.backends.sqlite.lockfile import all_lockfiles
+from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, all_lockfiles
 from brokerrun.errors import StoreError
 
-HOOK_SECONDS = 5.0  # the longest wait of one fork: the busy timeout
+HOOK_SECONDS = BUSY_TIMEOUT  # the longest wait of one fork
 Identity = tuple[int, int]  # device and inode
 
 

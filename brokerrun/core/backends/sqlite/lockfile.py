@@ -23,6 +23,7 @@ from contextlib import suppress
 from brokerrun.core.owners import random_bits
 from brokerrun.errors import StoreBusy, StoreError
 
+BUSY_TIMEOUT = 5.0  # seconds that anything waits for the write lock
 TURNSTILE_BYTE = 0
 SUPERVISOR_BYTE = 1
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.birth import be_ours, must_be_there, refuse_stranger
 from brokerrun.core.backends.sqlite.forks import Identity
-from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
+from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, Lockfile, lockfile_of
 from brokerrun.errors import (
     ForkUnsafe,
     StoreBusy,
@@ -28,7 +28,6 @@ from brokerrun.errors import (
     StoreRefused,
 )
 
-BUSY_TIMEOUT = 5.0
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_LIMIT_BYTES = 1024 * 1024
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -207,6 +206,13 @@ class Connection:
             self._gone = True
             self._abandon()
             raise self._was_replaced()
+
+    def check_file(self) -> None:
+        """Raise where the paths no longer name what is open."""
+        with self._mine():
+            self._opened()
+            if not self.is_the_file():
+                raise self._was_replaced()
 
     def is_the_file(self) -> bool:
         """Tell whether the paths still name what is open."""

@@ -47,7 +47,6 @@ from brokerrun.core.model import (
 )
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import State
-from brokerrun.errors import StoreGone
 
 _NET: Final = 5.0  # longest sleep, were a notice lost
 _STEP: Final = 0.02  # longest sleep where the kernel tells of nothing
@@ -231,7 +230,7 @@ class SqliteStore:
     # ------------------------------------------------------------------------ upkeep and waiting
 
     def upkeep(self, history_before: int) -> None:
-        self._check_file()
+        self.connection.check_file()
         version = self.connection.data_version()
         if version != self._flushed:  # a worker's late ack, whose next handler takes long
             self.connection.flush(others=True)
@@ -265,7 +264,7 @@ class SqliteStore:
                 return
             in_vain = self.connection.data_version() != seen
             deaf = deaf if in_vain else _LEAST_DEAF
-            self._check_file()
+            self.connection.check_file()
 
     def flush(self) -> None:
         self.connection.flush()
@@ -307,12 +306,6 @@ class SqliteStore:
         net = _NET if self._watching().hears else _STEP
         with self.connection.looking() as db:
             return min(max(next_due(db) - now_ns(), 0) / SECOND, net)
-
-    def _check_file(self) -> None:
-        """Raise where the database is no longer the file that is open."""
-        self.connection.data_version()
-        if not self.connection.is_the_file():
-            raise StoreGone(f"{self.connection.path}: the database was deleted or replaced")
 
     def _await_commit(self, seen: int, fds: Sequence[int]) -> bool:
         """After a notice, look until its commit is there: the write precedes it. Tell of *fds*."""
