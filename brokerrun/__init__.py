@@ -6,7 +6,8 @@ Importing this package loads no third-party package; each name is loaded when it
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brokerrun.core.broker import Broker

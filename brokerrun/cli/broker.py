@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Final, NoReturn, cast
 
 from brokerrun.cli.options import Line, parse
 from brokerrun.cli.output import (
@@ -19,6 +18,10 @@ from brokerrun.cli.output import (
 )
 from brokerrun.core.target import find_database
 from brokerrun.errors import BrokerrunError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 # Verb -> module and function: each command loads its own alone.
 _HOMES: Final = {
@@ -77,8 +80,8 @@ def _run(words: list[str]) -> int:
 
 def _verb(name: str) -> Callable[[Line, str], int]:
     module, function = _HOMES[name]
-    verb = getattr(import_module(f"brokerrun.cli.{module}"), function)
-    return cast("Callable[[Line, str], int]", verb)
+    verb: Callable[[Line, str], int] = getattr(import_module(f"brokerrun.cli.{module}"), function)
+    return verb
 
 
 def _sentence(error: OSError) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import BinaryIO, Final
 
 from brokerrun.cli.options import Line
 from brokerrun.cli.output import (
@@ -24,6 +23,10 @@ from brokerrun.core.ids import now_ns, parse_bound, parse_id
 from brokerrun.core.model import Message, Selection
 from brokerrun.core.target import make_folder
 from brokerrun.errors import MessageError, StoreMissing, UsageError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO, Final
 
 _MOVE_BATCH: Final = 1000
 _MOST_MOVED: Final = 1_000_000  # by one command, as documented

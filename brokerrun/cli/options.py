@@ -7,10 +7,13 @@ so, and click reads the same table (`full_parser`). A test proves that both give
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from brokerrun.values import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from typing import Final
 
 
-class Option(NamedTuple):
+class Option(Value):
     """One option: its names, where its value goes in `Line`, and whether it takes one."""
 
     names: tuple[str, ...]
@@ -19,7 +22,7 @@ class Option(NamedTuple):
     metavar: str | None = None  # None: a flag
 
 
-class Verb(NamedTuple):
+class Verb(Value):
     """One command.
 
     words: Its operands, as help shows them; one in brackets may be left out.
@@ -35,7 +38,7 @@ class Verb(NamedTuple):
     literal: bool = False
 
 
-class Line(NamedTuple):
+class Line(Value):
     """What a command line asks for."""
 
     verb: str

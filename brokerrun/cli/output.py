@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
 
 from brokerrun.core.model import Message
 from brokerrun.core.states import State
@@ -23,6 +22,10 @@ from brokerrun.errors import (
     StoreError,
     UsageError,
 )
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final
 
 DONE, FAILED, EMPTY = 0, 1, 2
 _SECOND: Final = 10**9

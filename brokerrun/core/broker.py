@@ -9,8 +9,11 @@ from types import TracebackType
 from brokerrun.core.backends import open_store
 from brokerrun.core.model import Attempt, Message, QueueStats, Selection
 from brokerrun.core.recovery import give_back
-from brokerrun.core.store import Store
 from brokerrun.errors import MessageError, QueueNameError, UsageError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.store import Store
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 MAX_NAME_LENGTH = 512

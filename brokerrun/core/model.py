@@ -5,10 +5,10 @@ Instants (`*_at`) are nanoseconds since 1970, durations are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from brokerrun.core.states import Event, State
+from brokerrun.values import Value
 
 
 class Effect(Enum):
@@ -19,8 +19,7 @@ class Effect(Enum):
     LOST = "lost"  # somebody else holds it, or held it since
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value):
     """A message as a looker or taker sees it."""
 
     id: int
@@ -32,8 +31,7 @@ class Message:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Value):
     """One hold on one message. The receipt is the proof of it and never used again."""
 
     id: int
@@ -45,8 +43,7 @@ class Claim:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Value):
     """One run of a message that did not end in ACK: a row of history."""
 
     message: int
@@ -64,8 +61,7 @@ class Attempt:
     ended_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Value):
     """The end of one claim: ACK, RETRY, RELEASE or BURY, and what history says of it.
 
     delay: Seconds until the message is ready again (RETRY, RELEASE).
@@ -82,8 +78,7 @@ class Settlement:
     attempt: Attempt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Value):
     """Which messages of a queue are meant, oldest first.
 
     after, before: The open interval of ids.
@@ -96,8 +91,7 @@ class Selection:
     id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueStats:
+class QueueStats(Value):
     """What stands in one queue. The first line is what the documents of the queue promise."""
 
     queue: str
@@ -117,8 +111,7 @@ class QueueStats:
         return self.pending - self.delayed - self.running
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Value):
     """A leased row, as recovery sees it."""
 
     id: int
@@ -129,8 +122,7 @@ class Held:
     crashes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Value):
     """A supervisor's row: who serves the database under that name, or did."""
 
     name: str
@@ -143,8 +135,7 @@ class Instance:
     stopped_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Value):
     """What a claim asks for: up to *limit* ready messages of *queue*, for *owner*.
 
     hold: The queue in which they are shown meanwhile; None: they stay where they are.

@@ -5,7 +5,10 @@ from __future__ import annotations
 from brokerrun.core.model import Effect, Settlement
 from brokerrun.core.owners import guardian_of
 from brokerrun.core.states import Event
-from brokerrun.core.store import Store
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.store import Store
 
 
 def give_back(store: Store) -> bool:

@@ -8,7 +8,11 @@ against this table by a test, and the contract suite walks every cell on every e
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import Final, NamedTuple
+
+from brokerrun.values import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from typing import Final
 
 
 class State(IntEnum):
@@ -35,7 +39,7 @@ class Event(Enum):
     VACUUM = "vacuum"
 
 
-class Step(NamedTuple):
+class Step(Value):
     """Where an event leads.
 
     to: State afterwards; None: the row is gone.

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from setproctitle import setproctitle
@@ -287,7 +286,7 @@ class Supervisor:
     def _leave(self, control: ControlServer | None) -> None:
         self.fleet.templates.close()
         if control is not None:
-            ended = replace(self.instance, stopped_at=time.time_ns())
+            ended = self.instance._replace(stopped_at=time.time_ns())
             self.keeper.ask(lambda store: store.put_instance(ended))
         self.keeper.finish(_PARTING_SECONDS)
         if control is not None:

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
@@ -108,7 +107,7 @@ class Worker:
         self._settle([])
         ids, old = [c.id for c in claims], claims[0].receipt
         receipt, ours = self._patiently(lambda: self.store.renew(ids, old))
-        kept = [replace(claim, receipt=receipt) for claim in claims if claim.id in ours]
+        kept = [claim._replace(receipt=receipt) for claim in claims if claim.id in ours]
         if kept:
             self.slot.begin_claim(receipt, [c.id for c in kept], time.monotonic_ns())
         else:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Final, cast
 
-from brokerrun.core.store import Store
 from brokerrun.errors import UsageError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final
+
+    from brokerrun.core.store import Store
 
 BACKENDS: Final = {"sqlite": "brokerrun.core.backends.sqlite.store"}
 
@@ -23,5 +27,5 @@ def open_store(target: str, *, create: bool = True) -> Store:
         scheme, rest = "sqlite", target
     if scheme not in BACKENDS:
         raise UsageError(f"unknown engine {scheme!r}: expected one of {', '.join(BACKENDS)}")
-    opener = cast("Callable[..., Store]", import_module(BACKENDS[scheme]).open_store)
+    opener: Callable[..., Store] = import_module(BACKENDS[scheme]).open_store
     return opener(rest, create=create)

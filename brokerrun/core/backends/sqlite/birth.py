@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 from contextlib import suppress
-from urllib.parse import quote
 
 from brokerrun.core.statements import beside
 from brokerrun.errors import StoreError, StoreMissing, StoreRefused
@@ -58,6 +57,13 @@ def be_ours(path: str, *, create: bool) -> None:
         must_be_there(path)
 
 
+def address(path: str, how: str) -> str:
+    """Name the file to SQLite, with what comes after the question mark."""
+    for character, code in (("%", "%25"), ("?", "%3f"), ("#", "%23")):
+        path = path.replace(character, code)
+    return f"file:{path}?{how}"
+
+
 def _has_content(path: str) -> bool:
     try:
         status = os.stat(path)
@@ -94,7 +100,7 @@ def _look_from_outside(path: str) -> tuple[int, int]:
     To open a stranger's file in the ordinary way would fold its log in.
     """
     try:
-        db = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)
+        db = sqlite3.connect(address(path, "mode=ro&immutable=1"), uri=True)
         try:
             at_rest = not os.path.exists(path + "-wal")
             if not at_rest:
@@ -154,7 +160,7 @@ def _migrate(path: str, version: int) -> None:
         with open(beside(__file__, name), encoding="utf-8") as file:
             script.append(file.read().rstrip().rstrip(";"))
     script.append(f"pragma user_version = {len(MIGRATIONS)}")
-    db = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
+    db = sqlite3.connect(address(path, "mode=rw"), uri=True, isolation_level=None)
     try:
         if version == 0:
             db.execute("pragma auto_vacuum = incremental")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from brokerrun.core.backends.sqlite.rows import (
     SECOND,
@@ -47,7 +46,7 @@ def _settle(db: Database, settlement: Settlement, now: int) -> Effect:
     if not ended:
         return Effect.LOST if rows(db, "present", id=settlement.id) else Effect.GONE
     if settlement.attempt is not None:
-        db.execute(SQL["add_attempt"], asdict(settlement.attempt))
+        db.execute(SQL["add_attempt"], settlement.attempt._asdict())
         db.execute(SQL["cap_attempts"], {"message": settlement.id})
     return Effect.SETTLED
 

@@ -15,21 +15,24 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import Protocol
 
 from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, all_lockfiles
 from brokerrun.errors import StoreError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Handle(Protocol):
+        """What a connection does about a fork."""
+
+        def before_fork(self, deadline: float) -> tuple[bool, bool]: ...
+        def after_fork(self, *, child: bool, locked: bool, still_open: bool) -> None: ...
+        def close(self) -> None: ...
+
 
 HOOK_SECONDS = BUSY_TIMEOUT  # the longest wait of one fork
 Identity = tuple[int, int]  # device and inode
-
-
-class Handle(Protocol):
-    """What a connection does about a fork."""
-
-    def before_fork(self, deadline: float) -> tuple[bool, bool]: ...
-    def after_fork(self, *, child: bool, locked: bool, still_open: bool) -> None: ...
-    def close(self) -> None: ...
 
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()

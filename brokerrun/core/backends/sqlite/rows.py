@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
 
 from brokerrun.core.ids import GREATEST
 from brokerrun.core.model import Message, QueueStats, Selection
 from brokerrun.core.statements import beside, load_statements
 from brokerrun.core.states import State
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 SQL: Final = load_statements(beside(__file__, "statements.sql"))
 SECOND: Final = 10**9
@@ -20,7 +23,7 @@ _LEAST_PRIORITY: Final = -(2**63)
 _DONE_KEPT: Final = 1000  # rows that were read and may stay until more come
 
 Database = sqlite3.Connection
-Row = tuple[Any, ...]
+Row = tuple["Any", ...]
 
 
 def rows(db: Database, name: str, /, **parameters: Any) -> list[Row]:

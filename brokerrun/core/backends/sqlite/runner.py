@@ -13,10 +13,9 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote
 
 from brokerrun.core.backends.sqlite import forks
-from brokerrun.core.backends.sqlite.birth import be_ours, must_be_there, refuse_stranger
+from brokerrun.core.backends.sqlite.birth import address, be_ours, must_be_there, refuse_stranger
 from brokerrun.core.backends.sqlite.forks import Identity
 from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, Lockfile, lockfile_of
 from brokerrun.errors import (
@@ -180,7 +179,7 @@ class Connection:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(
-            f"file:{quote(self.path)}?mode=rw",
+            address(self.path, "mode=rw"),
             uri=True,
             isolation_level=None,
             check_same_thread=False,

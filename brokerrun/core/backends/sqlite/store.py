@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Final
 
 from brokerrun.core.backends.sqlite.claims import claim, new_receipt, settle
 from brokerrun.core.backends.sqlite.rows import (
@@ -47,6 +45,10 @@ from brokerrun.core.model import (
 )
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import State
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _NET: Final = 5.0  # longest sleep, were a notice lost
 _STEP: Final = 0.02  # longest sleep where the kernel tells of nothing
@@ -220,7 +222,7 @@ class SqliteStore:
 
     def put_instance(self, instance: Instance) -> None:
         with self.connection.writing(late=True) as db:
-            db.execute(SQL["put_instance"], asdict(instance))
+            db.execute(SQL["put_instance"], instance._asdict())
 
     def instance(self, name: str, host: str) -> Instance | None:
         with self.connection.looking() as db:
