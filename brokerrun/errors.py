@@ -27,6 +27,10 @@ class MessageError(UsageError):
     """A message that cannot be stored: too large, or no text."""
 
 
+class AliasError(UsageError):
+    """An alias that is not there, is there already, or cannot be."""
+
+
 class StoreError(BrokerrunError):
     """The store cannot be used, or its answer is unknown."""
 

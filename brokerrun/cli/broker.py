@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from brokerrun.cli.options import Line, parse
+from brokerrun.cli.grammar import Line
 from brokerrun.cli.output import (
     DONE,
     INTERRUPTS,
@@ -16,24 +17,45 @@ from brokerrun.cli.output import (
     emit,
     give_up_output,
 )
-from brokerrun.core.target import find_database
+from brokerrun.cli.small_parser import parse
 from brokerrun.errors import BrokerrunError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Final, NoReturn
 
+COMPLETE: Final = "_BROKER_COMPLETE"  # what the completion script of a shell sets
+
 # Verb -> module and function: each command loads its own alone.
 _HOMES: Final = {
-    "write": ("messages", "write"),
+    "write": ("writing", "write"),
     "read": ("messages", "read"),
     "peek": ("messages", "peek"),
     "move": ("messages", "move"),
     "delete": ("messages", "delete"),
     "list": ("queues", "list_queues"),
+    "claim": ("leases", "claim"),
+    "ack": ("leases", "ack"),
+    "nack": ("leases", "nack"),
+    "extend": ("leases", "extend"),
+    "exec": ("running", "run"),
     "stats": ("queues", "stats"),
     "exists": ("queues", "exists"),
+    "rename": ("queues", "rename"),
+    "broadcast": ("writing", "broadcast"),
+    "watch": ("watching", "watch"),
+    "alias add": ("aliases", "add"),
+    "alias remove": ("aliases", "remove"),
+    "alias list": ("aliases", "list_aliases"),
+    "init": ("upkeep", "init"),
+    "--status": ("upkeep", "status"),
+    "--vacuum": ("upkeep", "vacuum"),
+    "--cleanup": ("upkeep", "cleanup"),
     "history": ("history", "history"),
+    "dump": ("transfer", "dump"),
+    "load": ("transfer", "load"),
+    "import": ("transfer", "take_over"),
+    "completion": ("completion", "completion"),
 }
 
 
@@ -41,11 +63,18 @@ def main() -> NoReturn:
     """Run the command line of this process, and end with its exit status."""
     INTERRUPTS.install()
     try:
-        status = run(sys.argv[1:])
+        asked = os.environ.get(COMPLETE)
+        status = run(sys.argv[1:]) if asked is None else _complete(asked)
     except Interrupted as interrupted:
         give_up_output()
         status = interrupted.exit_status
     sys.exit(status)
+
+
+def _complete(asked: str) -> int:
+    from brokerrun.cli.completion import answer
+
+    return answer(asked)
 
 
 def run(words: list[str]) -> int:
@@ -75,12 +104,12 @@ def _run(words: list[str]) -> int:
             emit([read.removesuffix("\n")])
             return DONE
         line = read
-    return _verb(line.verb)(line, find_database(line.dir, line.file))
+    return _verb(line.verb)(line)
 
 
-def _verb(name: str) -> Callable[[Line, str], int]:
+def _verb(name: str) -> Callable[[Line], int]:
     module, function = _HOMES[name]
-    verb: Callable[[Line, str], int] = getattr(import_module(f"brokerrun.cli.{module}"), function)
+    verb: Callable[[Line], int] = getattr(import_module(f"brokerrun.cli.{module}"), function)
     return verb
 
 

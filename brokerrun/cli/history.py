@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from signal import Signals
 
-from brokerrun.cli.options import Line
+from brokerrun.cli.grammar import Line
 from brokerrun.cli.output import DONE, EMPTY, as_json, emit
-from brokerrun.core.broker import Broker
+from brokerrun.cli.place import open_broker, read_place
 from brokerrun.core.ids import parse_id
 from brokerrun.core.model import Attempt
 from brokerrun.errors import StoreMissing
@@ -17,10 +17,10 @@ _SECOND = 10**9
 _HEAD = ("ATTEMPT", "OUTCOME", "WHEN", "TOOK", "PID", "HOST", "ENDED BY")
 
 
-def history(line: Line, path: str) -> int:
+def history(line: Line) -> int:
     """Print the attempts of a message that did not end in success, oldest first."""
     message = parse_id(line.id or "")
-    with Broker(path, create=False) as broker:
+    with open_broker(read_place(line), create=False) as broker:
         try:
             found = broker.history(message)
         except StoreMissing:
@@ -40,7 +40,7 @@ def _as_json(attempt: Attempt) -> str:
             "traceback": attempt.traceback,
             "exit_status": attempt.exit_status,
             "signal": attempt.signal,
-            "signal_name": None if attempt.signal is None else _signal_name(attempt.signal),
+            "signal_name": None if attempt.signal is None else signal_name(attempt.signal),
             "pid": attempt.pid,
             "host": attempt.host,
             "started_at": _epoch(attempt.started_at),
@@ -88,11 +88,12 @@ def _took(started_at: int | None, ended_at: int | None) -> str:
 
 def _end(attempt: Attempt) -> str:
     if attempt.signal is not None:
-        return _signal_name(attempt.signal)
+        return signal_name(attempt.signal)
     return "-" if attempt.exit_status is None else f"exit {attempt.exit_status}"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Name a signal; by its number where it has no name."""
     try:
         return Signals(number).name
     except ValueError:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import inf
 from types import FrameType
 
 from brokerrun.core.model import Message
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, EMPTY = 0, 1, 2
 _SECOND: Final = 10**9
+_ECHO: Final = 0.5  # seconds within which a second signal says nothing new
 _WORDS: Final = (  # first that fits: what --json calls the error, and what helps
     (QueueNameError, "INVALID_QUEUE_NAME", "names are letters, digits, '_', '-' and '.'"),
     (MessageError, "INVALID_MESSAGE", None),
@@ -54,12 +57,14 @@ class Interrupted(BaseException):
 class Interrupts:
     """SIGINT and SIGTERM end a command, but never between a transaction and what it owes.
 
-    While `held`, a first signal waits; a second one does not.
+    While `held`, a first signal waits; a later one does not. One that follows at once is the same:
+    `timeout` sends it to the command, and then to its group.
     """
 
     def __init__(self) -> None:
         self._held = False
         self._waiting = 0
+        self._arrived_at = -inf
 
     def install(self) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -75,12 +80,27 @@ class Interrupts:
         finally:
             self._held = False
 
+    @contextmanager
+    def let_in(self) -> Iterator[None]:
+        """Within `held`: let signals come, the one that waits first."""
+        self._held = False
+        try:
+            self.check()
+            yield
+        finally:
+            self._held = True
+
     def check(self) -> None:
-        """Raise `Interrupted` if a signal waits."""
+        """Raise `Interrupted` if a signal waits: once for each."""
         if self._waiting:
-            raise Interrupted(self._waiting)
+            signum, self._waiting = self._waiting, 0
+            raise Interrupted(signum)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now < self._arrived_at + _ECHO:
+            return
+        self._arrived_at = now
         if not self._held or self._waiting:
             raise Interrupted(signum)
         self._waiting = signum
@@ -151,7 +171,19 @@ def _facts(message: Message, now: int) -> dict[str, object]:
             facts["ready_at"] = message.ready_at / _SECOND
     if message.attempts:
         facts["attempts"] = message.attempts
+    if message.priority:
+        facts["priority"] = message.priority
     return facts
+
+
+def why(error: OSError) -> str:
+    """Word what the system says of an error."""
+    return error.strerror or str(error)
+
+
+def watched() -> bool:
+    """Tell whether a person sees what is said."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say(text: str) -> None:

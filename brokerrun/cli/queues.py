@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from brokerrun.cli.options import Line
-from brokerrun.cli.output import DONE, EMPTY, as_json, emit
-from brokerrun.core.broker import Broker, check_name
+from collections.abc import Callable
+
+from brokerrun.cli.grammar import Line
+from brokerrun.cli.output import DONE, EMPTY, INTERRUPTS, as_json, emit
+from brokerrun.cli.place import open_broker, read_place
+from brokerrun.core.broker import check_name, check_queue
 from brokerrun.core.model import QueueStats
 from brokerrun.errors import QueueNameError, StoreMissing, UsageError
 
 
-def list_queues(line: Line, path: str) -> int:
+def list_queues(line: Line) -> int:
     """Print each queue with its counts; without --stats only where something waits."""
-    if line.prefix is not None and line.pattern is not None:
-        raise UsageError("--prefix and --pattern cannot be used together")
-    _check_prefix(line.prefix)
-    every = _all_stats(path)
-    shown = [one for one in every if _wanted(line, one.queue) and (line.stats or one.pending)]
+    chosen = chooser(line)
+    every = _all_stats(line)
+    shown = [one for one in every if chosen(one.queue) and (line.stats or one.pending)]
     if line.json:
         emit(as_json(_facts(one)) for one in shown)
         return DONE
@@ -26,39 +27,43 @@ def list_queues(line: Line, path: str) -> int:
     return DONE
 
 
-def stats(line: Line, path: str) -> int:
+def stats(line: Line) -> int:
     """Print the counts of one queue; zeros where it holds nothing."""
-    found = _stats(line, path)
+    found = _stats(line)
     emit([as_json(_facts(found)) if line.json else _counts(found, True)])
     return DONE
 
 
-def exists(line: Line, path: str) -> int:
+def exists(line: Line) -> int:
     """Tell by the exit status whether a queue holds a row, read ones included."""
-    found = _stats(line, path)
+    found = _stats(line)
     if line.json:
         emit([as_json({"queue": found.queue, "exists": found.exists})])
     return DONE if found.exists else EMPTY
 
 
-def _stats(line: Line, path: str) -> QueueStats:
-    queue = check_name(line.queue or "")
-    with Broker(path, create=False) as broker:
+def rename(line: Line) -> int:
+    """Give a queue another name."""
+    old, new = check_queue(line.queue or ""), check_queue(line.target or "")
+    with INTERRUPTS.held(), open_broker(read_place(line), create=False) as broker:
         try:
-            return broker.stats(queue)
+            renamed = broker.rename(old, new)
         except StoreMissing:
-            return QueueStats(queue, 0, 0, 0)
+            renamed = False
+    if line.json:
+        emit([as_json({"queue": new, "renamed": renamed})])
+    return DONE if renamed else EMPTY
 
 
-def _all_stats(path: str) -> list[QueueStats]:
-    with Broker(path, create=False) as broker:
-        try:
-            return broker.queues()
-        except StoreMissing:
-            return []
+def chooser(line: Line) -> Callable[[str], bool]:
+    """Tell the queues that --prefix or --pattern mean; all without them.
 
-
-def _check_prefix(prefix: str | None) -> None:
+    Raises:
+        UsageError: Both are given, or the prefix begins no queue name.
+    """
+    prefix, pattern = line.prefix or "", line.pattern
+    if line.prefix is not None and pattern is not None:
+        raise UsageError("--prefix and --pattern cannot be used together")
     try:
         check_name(prefix or "any")
     except QueueNameError:
@@ -66,14 +71,28 @@ def _check_prefix(prefix: str | None) -> None:
             f"invalid prefix {prefix!r}: expected the beginning of a queue name; "
             "--pattern takes wildcards"
         ) from None
+    if pattern is None:
+        return lambda queue: queue.startswith(prefix)
+    from fnmatch import fnmatchcase
+
+    return lambda queue: fnmatchcase(queue, pattern)
 
 
-def _wanted(line: Line, queue: str) -> bool:
-    if line.pattern is not None:
-        from fnmatch import fnmatchcase
+def _stats(line: Line) -> QueueStats:
+    queue = check_queue(line.queue or "")
+    with open_broker(read_place(line), create=False) as broker:
+        try:
+            return broker.stats(queue)
+        except StoreMissing:
+            return QueueStats(queue, 0, 0, 0)
 
-        return fnmatchcase(queue, line.pattern)
-    return queue.startswith(line.prefix or "")
+
+def _all_stats(line: Line) -> list[QueueStats]:
+    with open_broker(read_place(line), create=False) as broker:
+        try:
+            return broker.queues()
+        except StoreMissing:
+            return []
 
 
 def _facts(found: QueueStats) -> dict[str, object]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from brokerrun.core.backends import open_store
-from brokerrun.core.model import Attempt, Message, QueueStats, Selection
+from brokerrun.core.model import Attempt, Claim, Draft, Message, QueueStats, Selection, Wanted
+from brokerrun.core.owners import new_guardian
 from brokerrun.core.recovery import give_back
-from brokerrun.errors import MessageError, QueueNameError, UsageError
+from brokerrun.core.settings import Settings
+from brokerrun.errors import AliasError, MessageError, QueueNameError, StoreMissing, UsageError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,11 +27,31 @@ class Broker:
 
     Opens it at the first use; `create=False` refuses to make a new one. A broker may be used from
     several threads, and in a child that was forked: it opens its own connection there.
+
+    A queue is given by its name, or as `@alias`; results name the queue itself.
     """
 
-    def __init__(self, target: str, *, create: bool = True):
-        self.target = target
-        self.store: Store = open_store(target, create=create)
+    def __init__(self, target: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
+        self.target, self.settings = target, settings
+        self.store: Store = open_store(target, create=create, settings=settings)
+        self._owner = 0
+
+    def resolve(self, queue: str) -> str:
+        """Return the name of the queue that is meant: an alias only where it says `@`.
+
+        Raises:
+            QueueNameError: The name is outside the grammar.
+            AliasError: There is no such alias.
+        """
+        if not queue.startswith("@"):
+            return check_name(queue)
+        try:
+            found = self.store.alias(check_name(queue[1:]))
+        except StoreMissing:
+            found = None
+        if found is None:
+            raise AliasError(f"alias {queue!r} is not defined: `broker alias list` shows what is")
+        return found
 
     def write(self, queue: str, body: str, *, delay: float = 0.0, priority: int = 0) -> int:
         """Store one message and return its id. It survives a power cut when this returns.
@@ -44,21 +66,34 @@ class Broker:
         self, queue: str, bodies: Sequence[str], *, delay: float = 0.0, priority: int = 0
     ) -> list[int]:
         """Store messages in one transaction, all or none, and return their ids in order."""
-        check_name(queue)
-        for body in bodies:
-            check_body(body)
-        return self.store.put(queue, bodies, delay=delay, priority=priority) if bodies else []
+        return self.write_drafts(queue, [Draft(body, delay, priority) for body in bodies])
+
+    def write_drafts(self, queue: str, drafts: Sequence[Draft]) -> list[int]:
+        """Store messages as `write_many` does, each with its own delay and priority."""
+        for draft in drafts:
+            check_body(draft.body, self.settings.max_message_size)
+        name = self.resolve(queue)
+        return self.store.put_drafts(name, drafts) if drafts else []
+
+    def broadcast(self, body: str, pattern: str | None = None) -> list[tuple[str, int]]:
+        """Store a message in each queue that holds one, read ones included; return queue and id.
+
+        Queues that only holds and burials made are passed over, unless *pattern* (as a shell
+        matches file names) matches them. Aliases do not count.
+        """
+        check_body(body, self.settings.max_message_size)
+        return self.store.broadcast(body, _chooser(pattern))
 
     def peek(self, queue: str, selection: Selection = Selection()) -> list[Message]:  # noqa: B008
         """Show messages and leave them: oldest first, delayed and running ones too."""
-        return self.store.look(check_name(queue), selection)
+        return self.store.look(self.resolve(queue), selection)
 
     def read(self, queue: str, selection: Selection = Selection()) -> list[Message]:  # noqa: B008
         """Remove messages and return them, oldest first. They are gone when this returns."""
-        check_name(queue)
-        taken = self.store.take(queue, selection)
+        name = self.resolve(queue)
+        taken = self.store.take(name, selection)
         if not taken and give_back(self.store):
-            taken = self.store.take(queue, selection)
+            taken = self.store.take(name, selection)
         return taken
 
     def move(
@@ -68,19 +103,55 @@ class Broker:
         selection: Selection = Selection(),  # noqa: B008
     ) -> list[Message]:
         """Move ready messages to *target*, oldest first, and return them. Their ids stay."""
-        if check_name(queue) == check_name(target):
-            raise UsageError(f"cannot move {queue!r} to itself: name another queue")
-        moved = self.store.move(queue, target, selection)
+        source, to = self.two(queue, target)
+        moved = self.store.move(source, to, selection)
         if not moved and give_back(self.store):
-            moved = self.store.move(queue, target, selection)
+            moved = self.store.move(source, to, selection)
         return moved
+
+    def two(self, queue: str, target: str) -> tuple[str, str]:
+        """Resolve the queues that messages go from and to.
+
+        Raises:
+            UsageError: They are the same.
+        """
+        source, to = self.resolve(queue), self.resolve(target)
+        if source == to:
+            raise UsageError(f"{source!r} cannot go to itself: name another queue")
+        return source, to
+
+    def claim(self, wanted: Wanted) -> list[Claim]:
+        """Hold ready messages, as `Store.work` does; first give back what the dead held."""
+        wanted = wanted._replace(
+            queue=self.resolve(wanted.queue),
+            hold=None if wanted.hold is None else self.resolve(wanted.hold),
+        )
+        claims = self.store.work([], wanted)[1]
+        if not claims and give_back(self.store):
+            claims = self.store.work([], wanted)[1]
+        return claims
+
+    def owner(self) -> int:
+        """Return the number for which this process holds claims without a lease: while it lives."""
+        if not self._owner or not self.store.alive(self._owner):
+            self._owner = new_guardian()
+            self.store.begin_life(self._owner)
+        return self._owner
 
     def delete(self, queue: str | None, message: int | None = None) -> int:
         """Delete one message, a queue's, or (queue None) all there are; return how many.
 
         In any state: this is how a handler acknowledges its own message by hand.
         """
-        return self.store.delete(queue if queue is None else check_name(queue), message)
+        return self.store.delete(queue if queue is None else self.resolve(queue), message)
+
+    def rename(self, queue: str, new: str) -> bool:
+        """Give a queue another name: messages, claims and aliases with it; False if it is empty.
+
+        Raises:
+            UsageError: There are messages under the new name.
+        """
+        return self.store.rename(*self.two(queue, new))
 
     def queues(self) -> list[QueueStats]:
         """Count each queue that holds a row, by name."""
@@ -88,9 +159,7 @@ class Broker:
 
     def stats(self, queue: str) -> QueueStats:
         """Count one queue; zeros where it holds nothing."""
-        check_name(queue)
-        found = (stats for stats in self.store.queues() if stats.queue == queue)
-        return next(found, QueueStats(queue, 0, 0, 0))
+        return self.store.stats(self.resolve(queue))
 
     def history(self, message: int) -> list[Attempt]:
         """List the attempts of a message that did not end in success, oldest first."""
@@ -127,11 +196,21 @@ def check_name(name: str) -> str:
     )
 
 
-def check_body(body: str) -> str:
+def check_queue(name: str) -> str:
+    """Return *name* if it is a queue name, or one of an alias, behind `@`.
+
+    Raises:
+        QueueNameError: It is neither.
+    """
+    check_name(name.removeprefix("@"))
+    return name
+
+
+def check_body(body: str, most_bytes: int = MAX_MESSAGE_BYTES) -> str:
     """Return *body* if it can be stored.
 
     Raises:
-        MessageError: It cannot be encoded as UTF-8, or has more than MAX_MESSAGE_BYTES.
+        MessageError: It cannot be encoded as UTF-8, or has more than *most_bytes*.
     """
     try:
         size = len(body) if body.isascii() else len(body.encode())
@@ -139,6 +218,15 @@ def check_body(body: str) -> str:
         raise MessageError(
             f"invalid message: character {error.start} is a lone surrogate, not UTF-8 text"
         ) from None
-    if size > MAX_MESSAGE_BYTES:
-        raise MessageError(f"message of {size} bytes: at most {MAX_MESSAGE_BYTES} are allowed")
+    if size > most_bytes:
+        raise MessageError(f"message of {size} bytes: at most {most_bytes} are allowed")
     return body
+
+
+def _chooser(pattern: str | None) -> Callable[[str, bool], bool]:
+    """Tell the queues of a broadcast, by name and whether only holds and burials made them."""
+    if pattern is None:
+        return lambda _name, side: not side
+    from fnmatch import fnmatchcase
+
+    return lambda name, _side: fnmatchcase(name, pattern)

@@ -53,7 +53,7 @@ def parse_bound(text: str) -> int:
         UsageError: It is none of these, or beyond 64 bits.
     """
     stripped = text.strip()
-    match = _NUMBER.fullmatch(stripped)
+    match = None if _is_compact_date(stripped) else _NUMBER.fullmatch(stripped)
     bound = _scaled(match[1], match[2]) if match else _iso(stripped, text)
     if bound > GREATEST:
         raise UsageError(f"invalid time {text!r}: beyond the year 2262")
@@ -62,17 +62,30 @@ def parse_bound(text: str) -> int:
 
 def _scaled(number: str, unit: str | None) -> int:
     whole = number.partition(".")[0]
-    if unit is None:  # by the number of digits: seconds have 10 until 2286
-        unit = "s" if len(whole) <= 11 else "ms" if len(whole) <= 14 else "ns"
+    if unit is None:  # seconds have 10 digits until 2286; milliseconds stay below 2**44 until 2527
+        unit = "s" if len(whole) <= 11 else "ms" if int(whole) < 2**44 else "ns"
     factor = _UNITS[unit]
     fraction = number.partition(".")[2]
     return int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
+
+
+def _is_compact_date(text: str) -> bool:
+    """Tell 20260131 from eight digits that are no date."""
+    if len(text) != 8 or not text.isdigit():
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _iso(stripped: str, text: str) -> int:
     try:
         moment = datetime.fromisoformat(stripped)
     except ValueError:
+        if re.fullmatch(r"\d{4}-\d\d-\d\dZ", stripped, re.ASCII):  # a date, in UTC
+            return _iso(stripped[:-1], text)
         raise UsageError(
             f"invalid time {text!r}: expected a message id, an ISO date like 2026-01-31T08:00:00Z, "
             "or a Unix time like 1769846400 or 1769846400000ms"

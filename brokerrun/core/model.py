@@ -31,6 +31,18 @@ class Message(Value):
     priority: int = 0
 
 
+class Draft(Value):
+    """A message to be stored.
+
+    delay: Seconds before which nobody takes it.
+    priority: A smaller one goes first.
+    """
+
+    body: str
+    delay: float = 0.0
+    priority: int = 0
+
+
 class Claim(Value):
     """One hold on one message. The receipt is the proof of it and never used again."""
 
@@ -41,6 +53,7 @@ class Claim(Value):
     attempts: int  # this one included
     crashes: int
     last_error: str | None = None
+    priority: int = 0
 
 
 class Attempt(Value):
@@ -83,12 +96,18 @@ class Selection(Value):
 
     after, before: The open interval of ids.
     id: That one message only.
+    newest: The one with the greatest id instead of the oldest.
+    most_bytes: No further one once the bodies have so many characters: bounds what is in memory.
+    beyond: Only what comes after this priority and id, in that order: a page follows the last one.
     """
 
     limit: int | None = 1
     after: int | None = None
     before: int | None = None
     id: int | None = None
+    newest: bool = False
+    most_bytes: int | None = None
+    beyond: tuple[int, int] | None = None
 
 
 class QueueStats(Value):
@@ -109,6 +128,14 @@ class QueueStats(Value):
     @property
     def ready(self) -> int:
         return self.pending - self.delayed - self.running
+
+
+class Summary(Value):
+    """What stands in a whole store. Read messages count until they are vacuumed."""
+
+    total: int
+    newest: int  # the greatest id ever given, 0 before the first
+    size_bytes: int
 
 
 class Held(Value):
@@ -138,6 +165,8 @@ class Instance(Value):
 class Wanted(Value):
     """What a claim asks for: up to *limit* ready messages of *queue*, for *owner*.
 
+    after, before: The open interval of their ids.
+    most_bytes: No further one once the bodies have so many characters, as in a selection.
     hold: The queue in which they are shown meanwhile; None: they stay where they are.
     lease: Seconds after which anyone may take them back; None: not while *owner* lives.
     """
@@ -147,3 +176,6 @@ class Wanted(Value):
     limit: int = 1
     hold: str | None = None
     lease: float | None = None
+    after: int | None = None
+    before: int | None = None
+    most_bytes: int | None = None

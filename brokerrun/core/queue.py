@@ -7,7 +7,7 @@ from types import TracebackType
 
 from brokerrun.core.broker import Broker, check_name
 from brokerrun.core.model import Message, QueueStats, Selection
-from brokerrun.core.target import DEFAULT_DATABASE
+from brokerrun.core.settings import Settings
 
 
 class Queue:
@@ -25,12 +25,12 @@ class Queue:
     def __init__(
         self,
         name: str,
-        db_path: str | PathLike[str] = DEFAULT_DATABASE,
+        db_path: str | PathLike[str] | None = None,
         *,
         persistent: bool = False,
     ):
         self.name = check_name(name)
-        self.db_path = fspath(db_path)
+        self.db_path = fspath(db_path or Settings().default_db_name)
         self.persistent = persistent
         self._broker = Broker(self.db_path)
 

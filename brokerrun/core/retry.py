@@ -7,12 +7,12 @@ down), `lost` (the supervisor or the machine went down), and the wishes of a han
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from brokerrun.core.model import Attempt, Held, Settlement
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
+from brokerrun.values import Value
 
 
 class Outcome(Enum):
@@ -28,8 +28,7 @@ class Outcome(Enum):
     DROP = "drop"
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Value):
     """Wait between attempts: doubling from *least* to *most* seconds with full jitter, or a list.
 
     The jitter stays inside the bounds: attempt n waits between *least* and
@@ -48,8 +47,7 @@ class Backoff:
         return self.least + draw * (top - self.least)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Value):
     """How one attempt ended.
 
     delay: Seconds that the handler wished for (retry, snooze).
@@ -69,8 +67,7 @@ class Ended:
     alone: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Value):
     """How often a message runs, and where it goes then.
 
     crashes: How many of its attempts may take the process down.
@@ -79,7 +76,7 @@ class RetryPolicy:
 
     max_attempts: int = 4
     crashes: int = 2
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = Backoff()
     dead_letter: str | None = None
 
     def settle(self, held: Held, ended: Ended, draw: float | None = None) -> Settlement:
@@ -136,6 +133,11 @@ class RetryPolicy:
             crashes=crashes,
             attempt=attempt,
         )
+
+
+def dead_letter_of(queue: str) -> str:
+    """Name the dead-letter queue of a queue, where nobody names another."""
+    return f"{queue}.dlq"
 
 
 def acknowledge(held_id: int, receipt: int) -> Settlement:

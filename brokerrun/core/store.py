@@ -8,12 +8,13 @@ one that was opened, and `ForkUnsafe` in a child that was forked beside an open 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from brokerrun.core.model import (
     Attempt,
     Claim,
+    Draft,
     Effect,
     Held,
     Instance,
@@ -21,6 +22,7 @@ from brokerrun.core.model import (
     QueueStats,
     Selection,
     Settlement,
+    Summary,
     Wanted,
 )
 
@@ -39,12 +41,52 @@ class Store(Protocol):
         """
         ...
 
+    def put_drafts(self, queue: str, drafts: Sequence[Draft]) -> list[int]:
+        """Store messages as `put` does, each with its own delay and priority."""
+        ...
+
+    def broadcast(self, body: str, chosen: Callable[[str, bool], bool]) -> list[tuple[str, int]]:
+        """Store a message in each queue that holds a row and is chosen; return queue and id.
+
+        *chosen* is asked with the name, and with whether only holds and burials made the queue.
+        """
+        ...
+
+    def load(self, messages: Iterable[Message], aliases: Sequence[tuple[str, str]] = ()) -> None:
+        """Store messages with the ids, attempts, priorities and delays that they have, all or none.
+
+        Raises:
+            MessageError: An id is there already.
+            AliasError: An alias stands for another queue.
+        """
+        ...
+
     def look(self, queue: str, selection: Selection) -> list[Message]:
         """Show what is not DONE, by priority and id; leased and delayed messages too."""
         ...
 
     def take(self, queue: str, selection: Selection) -> list[Message]:
         """READ: mark ready messages DONE and return them, by priority and id."""
+        ...
+
+    def finish_read(self, claims: Sequence[Claim]) -> int:
+        """RELEASE and READ what is still held, in one transaction; return how many were."""
+        ...
+
+    def unread(self, queue: str, ids: Sequence[int]) -> int:
+        """Bring messages that were read back to their queue; return how many came."""
+        ...
+
+    def unmove(self, queue: str, target: str, ids: Sequence[int]) -> int:
+        """Move those of *ids* that are ready in *target* back to *queue*; return how many."""
+        ...
+
+    def rename(self, queue: str, new: str) -> bool:
+        """Give a queue another name, with its claims and aliases; False if it holds no row.
+
+        Raises:
+            UsageError: There are rows under the new name.
+        """
         ...
 
     def move(self, queue: str, target: str, selection: Selection) -> list[Message]:
@@ -86,6 +128,10 @@ class Store(Protocol):
         """EXTEND: let a timed lease end *lease* seconds from now."""
         ...
 
+    def holding(self, message: int, receipt: int) -> Held | None:
+        """Find the claim with that receipt; None where it is not the current one."""
+        ...
+
     def held(self) -> list[Held]:
         """List the claims that last as long as their owners live, whether or not they do."""
         ...
@@ -104,6 +150,38 @@ class Store(Protocol):
 
     def queues(self) -> list[QueueStats]:
         """Count each queue that holds a row, by name."""
+        ...
+
+    def stats(self, queue: str) -> QueueStats:
+        """Count one queue; zeros where it holds nothing."""
+        ...
+
+    def exists(self, queue: str) -> bool:
+        """Tell whether a queue holds a row, read ones included."""
+        ...
+
+    def summary(self) -> Summary:
+        """Count everything."""
+        ...
+
+    def aliases(self) -> list[tuple[str, str]]:
+        """List each alias and the queue that it stands for, by name."""
+        ...
+
+    def alias(self, name: str) -> str | None:
+        """Return the queue that an alias stands for; None where it is not defined."""
+        ...
+
+    def add_alias(self, name: str, target: str) -> bool:
+        """Let an alias stand for a queue; False where the alias is there already.
+
+        Raises:
+            AliasError: *target* is itself an alias.
+        """
+        ...
+
+    def remove_alias(self, name: str) -> bool:
+        """Forget an alias; tell whether it was there."""
         ...
 
     def history(self, message: int) -> list[Attempt]:
@@ -140,12 +218,32 @@ class Store(Protocol):
         """
         ...
 
+    def vacuum(self, *, compact: bool = False) -> int:
+        """VACUUM: drop the messages that were read, in slices; return how many went.
+
+        Several transactions. With *compact* the space goes back to the file system.
+        """
+        ...
+
     def wait(self, queues: Sequence[str], timeout: float, fds: Sequence[int] = ()) -> None:
         """Sleep until one of *queues* may have something ready.
 
         Ends early where one of *fds* can be read, and no later than *timeout* seconds. May
         return for nothing.
         """
+        ...
+
+    def wait_until(
+        self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()
+    ) -> None:
+        """Sleep until *probe* says so: asked at once, after each commit, and when something is due.
+
+        Ends early where one of *fds* can be read or is broken, and no later than *timeout*.
+        """
+        ...
+
+    def ready(self, queue: str, selection: Selection = Selection()) -> bool:  # noqa: B008
+        """Tell whether `take` may find something."""
         ...
 
     def flush(self) -> None:

@@ -1,42 +1,50 @@
-"""Which store is meant: -d and -f on the command line, else `.broker.db` right here."""
+"""Which database is meant: flags, else the project's, else what the environment says, else here."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 
+from brokerrun.core.settings import Settings, check_engine
 from brokerrun.errors import UsageError
 
-DEFAULT_DATABASE = ".broker.db"
-MAX_COMPONENT = 255
-# What a shell or a terminal would take for its own; SimpleBroker 3.6.1 refuses the same.
-_REFUSED = frozenset("|&;$`\"'<>(){}[]*?~^!#\0\r\n\t\x7f")
 
+def find_database(settings: Settings, directory: str | None = None, file: str | None = None) -> str:
+    """Return the absolute path of the database, which need not be there.
 
-def find_database(directory: str | None = None, file: str | None = None) -> str:
-    """Resolve -d and -f to the absolute path of the database, which need not be there.
-
-    A relative *file* stays inside the directory, also through symbolic links; an absolute one
-    brings its own. The last folder of the path may be missing too.
+    In this order: -f; the project file of the start; with project scope that of a folder above, or
+    the nearest database; another engine; BROKER_DEFAULT_DB_LOCATION; right here. The start is
+    *directory* (-d), else the current one. A relative name stays inside its directory, also through
+    symbolic links. The last folder of the path may be missing too.
 
     Raises:
-        UsageError: A name is refused, the two contradict each other, or a folder is missing.
+        UsageError: A name is refused, the two contradict each other, a folder is missing, or there
+            is no database in project scope.
+        StoreRefused: The one in project scope is SimpleBroker's.
     """
-    name = DEFAULT_DATABASE if file is None else _checked(file, "file name (-f)")
-    if directory is None and os.path.isabs(name):
-        folder = "/"
-    elif directory is None:
-        folder = os.getcwd()
-    else:
-        folder = _checked(os.path.normpath(directory), "directory (-d)", _dots(directory))
-    _require_folder(folder)
-    path = os.path.realpath(os.path.join(folder, name))
-    if os.path.isabs(name):
-        _require_agreement(name, directory)
-    elif not path.startswith(os.path.join(os.path.realpath(folder), "")):
-        raise UsageError(f"file name (-f) {name!r} leads out of {folder}: name it absolutely")
-    _require_folder(os.path.dirname(os.path.dirname(path)))
-    return path
+    if file is not None:
+        return _flagged(settings, directory, file)
+    start = _start(directory)
+    if found := _of_project(settings, start):
+        return found
+    if settings.project_scope:
+        from brokerrun.core.project import find_project_database
+
+        return find_project_database(settings, start)
+    return _default(settings, _default_folder(settings, directory))
+
+
+def find_for_init(settings: Settings) -> str:
+    """Return the absolute path of the database that `broker init` makes.
+
+    That of the project file, else one right here: BROKER_DEFAULT_DB_LOCATION and databases above do
+    not count.
+
+    Raises:
+        UsageError: A name is refused, or a folder is missing.
+    """
+    here = _start(None)
+    return _of_project(settings, here) or _default(settings, here)
 
 
 def make_folder(path: str) -> None:
@@ -47,32 +55,79 @@ def make_folder(path: str) -> None:
             os.mkdir(folder)
 
 
-def _dots(directory: str) -> str:
-    """Return the first part of *directory* that is no name: normpath would hide it."""
-    return ".." if ".." in directory.split("/") else ""
+def _start(directory: str | None) -> str:
+    if directory is None:
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            raise UsageError("the current directory is no longer there") from None
+    # normpath would hide a part `..`
+    folder = directory if ".." in directory.split("/") else os.path.normpath(directory)
+    _require_name(folder, "directory (-d)")
+    _require_folder(folder)
+    return folder
 
 
-def _checked(name: str, what: str, dots: str = "") -> str:
-    parts = name.split("/")
-    if bad := sorted(_REFUSED.intersection(name)):
-        raise UsageError(
-            f"{what} {name!r} has {bad[0]!r} in it: shell and control characters are refused"
-        )
-    if dots or not name or "." in parts or ".." in parts:
-        raise UsageError(f"{what} {name!r}: expected a name without '.' and '..' as parts")
-    if any(part != part.strip(" ") or len(part) > MAX_COMPONENT for part in parts):
-        raise UsageError(f"{what} {name!r}: a part begins or ends with a space, or is too long")
-    return name
+def _flagged(settings: Settings, directory: str | None, file: str) -> str:
+    """Resolve -f: it says which name, and where it is relative, the other settings say where."""
+    what = "file name (-f)"
+    _require_name(file, what)
+    if not os.path.isabs(file):
+        return _within(_default_folder(settings, directory), file, what)
+    if directory is not None and not _same(os.path.dirname(file), _start(directory)):
+        raise UsageError(f"-f {file} lies outside of -d {directory}: give one of them")
+    return _with_folder(os.path.realpath(file))
 
 
-def _require_folder(folder: str) -> None:
+def _of_project(settings: Settings, start: str) -> str | None:
+    """Return what a project file names; without project scope, that of *start* alone."""
+    if not settings.project_scope and not os.path.isfile(settings.project_file(start)):
+        return None
+    from brokerrun.core.project import find_project_file, read_project_file
+
+    file = find_project_file(settings, start)
+    return None if file is None else _with_folder(read_project_file(file))
+
+
+def _default(settings: Settings, folder: str) -> str:
+    check_engine("BROKER_BACKEND", settings.backend)
+    return _within(folder, settings.default_db_name, "BROKER_DEFAULT_DB_NAME")
+
+
+def _default_folder(settings: Settings, directory: str | None) -> str:
+    """Return where a relative name belongs."""
+    location = settings.default_db_location
+    if directory is not None or settings.project_scope or not location:
+        return _start(directory)
+    _require_folder(location, "BROKER_DEFAULT_DB_LOCATION: directory")
+    return location
+
+
+def _within(folder: str, name: str, what: str) -> str:
+    path = os.path.realpath(os.path.join(folder, name))
+    if not path.startswith(os.path.join(os.path.realpath(folder), "")):
+        raise UsageError(f"{what} {name!r} leads out of {folder}: give an absolute -f instead")
+    return _with_folder(path)
+
+
+def _with_folder(path: str) -> str:
+    """Return *path*, whose folder alone may be missing."""
+    _require_folder(os.path.dirname(os.path.dirname(path)))
+    return path
+
+
+def _same(folder: str, other: str) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(other)
+
+
+def _require_name(path: str, what: str) -> None:
+    from brokerrun.core.names import fault_of
+
+    if fault := fault_of(path):
+        raise UsageError(f"{what} {path!r} {fault}")
+
+
+def _require_folder(folder: str, what: str = "directory") -> None:
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "does not exist"
-        raise UsageError(f"directory {folder} {found}")
-
-
-def _require_agreement(name: str, directory: str | None) -> None:
-    if directory is not None and os.path.realpath(os.path.dirname(name)) != os.path.realpath(
-        directory
-    ):
-        raise UsageError(f"-f {name} lies outside of -d {directory}: give one of them")
+        raise UsageError(f"{what} {folder} {found}")

@@ -73,7 +73,7 @@ def _fate(row: Held, seen: InHand, death: Death, policy: RetryPolicy) -> Settlem
 
 
 def _fate_without(row: Held, alone: bool, death: Death, policy: RetryPolicy) -> Settlement:
-    return policy.settle(row, replace(_ended(replace(death, cause=Cause.LOST)), alone=alone))
+    return policy.settle(row, _ended(replace(death, cause=Cause.LOST))._replace(alone=alone))
 
 
 def _ended(death: Death) -> Ended:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from brokerrun.core.broker import check_name
-from brokerrun.core.retry import Backoff, RetryPolicy
-from brokerrun.core.target import DEFAULT_DATABASE
+from brokerrun.core.retry import Backoff, RetryPolicy, dead_letter_of
+from brokerrun.core.settings import Settings
 from brokerrun.errors import QueueNameError
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, span
@@ -276,7 +276,7 @@ def _environment(value: object, folder: str) -> dict[str, str]:
 
 
 INSTANCE: Final[dict[str, Key]] = {
-    "database": Key(_database, DEFAULT_DATABASE, variable="BROKERRUN_DATABASE"),
+    "database": Key(_database, Settings().default_db_name, variable="BROKERRUN_DATABASE"),
     "name": Key(_instance_name, "default", variable="BROKERRUN_NAME"),
     "preload": Key(_modules, []),
     "crash_limit": Key(_one(rate), "5/30s"),
@@ -298,7 +298,7 @@ SHARED: Final[dict[str, Key]] = {
     "max_attempts": Key(_whole(MAX_RUNS), 4, number=True),
     "crashes": Key(_whole(MAX_RUNS), 2, number=True),
     "backoff": Key(_one(_backoff), "1s..10m"),
-    "dead_letter": Key(_either(False, None, _template), f"{QUEUE}.dlq"),
+    "dead_letter": Key(_either(False, None, _template), dead_letter_of(QUEUE)),
     "timeout": Key(_either(False, None, _one(_above_zero)), False),
     "grace": Key(_one(duration), "30s"),
     "boot_timeout": Key(_one(_above_zero), "30s"),

@@ -22,6 +22,7 @@ import msgspec
 from setproctitle import setproctitle
 
 from brokerrun.core.backends import open_store
+from brokerrun.core.settings import Settings
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
 from brokerrun.supervisor.logs import logger, set_up_logs
@@ -31,6 +32,7 @@ from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 _PARENT_SECONDS = 5.0
+_CACHE_MB = 2  # a worker looks at few pages, and there are many workers
 
 
 def main() -> None:
@@ -136,7 +138,7 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
     log = logger().bind(worker=f"{spec.name}.{request.number}")
     channel = socket.socket(fileno=fds[0])
-    store = open_store(request.database, create=False)
+    store = open_store(request.database, create=False, settings=Settings(cache_mb=_CACHE_MB))
     try:
         store.begin_life(request.owner)
         slot = open_slot(request.slots, request.place)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from brokerrun.cli.full_parser import parse_fully
-from brokerrun.cli.options import GLOBAL, VERBS, Option, Verb, is_message, parse
+from brokerrun.cli import broker
+from brokerrun.cli.full_parser import VERBS, parse_fully
+from brokerrun.cli.grammar import GLOBAL, Option, Verb
+from brokerrun.cli.hot_verbs import HOT
+from brokerrun.cli.small_parser import is_message, parse
+from brokerrun.core.broker import Broker
 from brokerrun.errors import UsageError
 
 OPERANDS = [
@@ -54,17 +62,59 @@ def command_line(dice: random.Random, verb: Verb) -> list[str]:
     return words + [word for part in parts for word in part]
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
+@pytest.mark.parametrize("verb", HOT.values(), ids=list(HOT))
 def test_small_parser_and_click_agree(verb: Verb) -> None:
     dice = random.Random(verb.name)
     certain = 0
-    for _ in range(400):
+    for _ in range(500):
         words = command_line(dice, verb)
         line = parse(words)
         if line is not None:
             certain += 1
             assert parse_fully(words) == line, words
     assert certain > 50
+
+
+@pytest.fixture
+def outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Callable[[list[str]], tuple[int, str, str]]:
+    """Run a line on a fresh copy of one database; return status and output, new numbers masked."""
+    with Broker(str(tmp_path / "stocked.db")) as stocked:
+        stocked.write_many("q", ["one", "- two", "three\nlines"])
+        stocked.write_many("a.b", ["other"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROKER_SYNC_MODE", "OFF")
+
+    def ran(words: list[str]) -> tuple[int, str, str]:
+        shutil.copy("stocked.db", ".broker.db")
+        with open(os.devnull) as stdin, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdin", stdin)
+            status = broker.run(words)
+        out, said = capfdbinary.readouterr()
+        masked = re.sub(r"\d{19}(-[0-9a-z]+)?|\d+\.\d{5,}", "N", out.decode())
+        return status, masked, said.decode()
+
+    return ran
+
+
+@pytest.mark.parametrize("verb", HOT.values(), ids=list(HOT))
+def test_small_parser_and_click_do_the_same(
+    verb: Verb,
+    outcome: Callable[[list[str]], tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dice = random.Random(f"{verb.name} runs")
+    statuses = set()
+    for _ in range(40):
+        words = [word for word in command_line(dice, verb) if word not in ("--wait", "--wait=5")]
+        small = outcome(words)
+        with monkeypatch.context() as patched:
+            patched.setattr(broker, "parse", lambda _words: None)
+            assert outcome(words) == small, words
+        statuses.add(small[0])
+    assert statuses <= {0, 1, 2}
+    assert 0 in statuses or verb.name == "ack"  # no receipt of these is one
 
 
 @pytest.mark.parametrize(
@@ -122,10 +172,12 @@ def test_beginning_of_an_option_stands_for_it_as_in_simplebroker() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_usage_example_and_exit_statuses(verb: str) -> None:
-    text = parse_fully([verb, "--help"])
+    text = parse_fully([*verb.split(), "--help"])
     assert isinstance(text, str)
     assert text.startswith(f"Usage: broker {verb}")
-    assert f"Example: broker {verb}" in text
+    [example] = [each for each in text.splitlines() if "Example: " in each]
+    assert "broker " in example
+    assert verb in example
     assert "Exit status: 0" in text
 
 

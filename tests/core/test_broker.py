@@ -40,7 +40,9 @@ BAD_NAMES = [
     "a\0",
     "ä",
     "a:b",
-    "@a",
+    "@",
+    "@a b",
+    "@@a",
     "\u0661",  # a digit, but not of ours
     "x" * (MAX_NAME_LENGTH + 1),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from brokerrun.core.backends.sqlite import rows
+from brokerrun.core.backends.sqlite.birth import MIGRATIONS
 from brokerrun.core.statements import beside
 
 _SCAN = re.compile(r"SCAN (message|m|attempt|a)\b(?! USING (COVERING )?INDEX message_owner)")
@@ -20,8 +21,9 @@ STATEMENTS = [name for name, text in rows.SQL.items() if _TOUCHES.search(text)]
 @pytest.fixture(scope="module", params=["as it is made", "analyzed when full"])
 def db(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
     db = sqlite3.connect(":memory:")
-    with open(beside(rows.__file__, "schema.sql"), encoding="utf-8") as file:
-        db.executescript(file.read())
+    for name in MIGRATIONS:
+        with open(beside(rows.__file__, name), encoding="utf-8") as file:
+            db.executescript(file.read())
     if request.param == "analyzed when full":
         fill(db)
         db.execute("analyze")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from brokerrun.core.backends.sqlite import rows
+from brokerrun.core.backends.sqlite.birth import MIGRATIONS
 from brokerrun.core.statements import beside, load_statements
 from brokerrun.core.states import STEPS, Event, State
 
@@ -38,8 +39,9 @@ def where_part(name: str) -> str:
 @pytest.fixture(scope="module")
 def db() -> Iterator[sqlite3.Connection]:
     db = sqlite3.connect(":memory:")
-    with open(beside(rows.__file__, "schema.sql"), encoding="utf-8") as file:
-        db.executescript(file.read())
+    for name in MIGRATIONS:
+        with open(beside(rows.__file__, name), encoding="utf-8") as file:
+            db.executescript(file.read())
     yield db
     db.close()
 

@@ -114,7 +114,7 @@ def test_after_one_death_it_is_ready_at_once_after_a_timeout_it_backs_off(
 
 
 def test_the_second_death_backs_off() -> None:
-    policy = replace(POLICY, crashes=5)
+    policy = POLICY._replace(crashes=5)
     assert fates([held(AT, crashes=1)], SEEN, DEATH, policy)[0].delay == 9.0
 
 

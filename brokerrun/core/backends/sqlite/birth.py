@@ -11,7 +11,7 @@ from brokerrun.core.statements import beside
 from brokerrun.errors import StoreError, StoreMissing, StoreRefused
 
 APPLICATION_ID = 0x62726B72  # "brkr"
-MIGRATIONS = ("schema.sql",)
+MIGRATIONS = ("schema.sql", "aliases.sql")
 _OF_THE_SYSTEM = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_IOERR,
@@ -80,10 +80,7 @@ def _version(path: str) -> int:
     """Return the version of a file of ours; refuse any other."""
     ident, version = _look_from_outside(path)
     if ident != APPLICATION_ID:
-        raise StoreRefused(
-            f"{path}: a SQLite database, but not brokerrun's; it was left as it is: "
-            "name another file"
-        )
+        raise _stranger(path)
     if version > len(MIGRATIONS):
         raise StoreRefused(
             f"{path}: of a newer brokerrun (version {version}, this one knows "
@@ -92,6 +89,21 @@ def _version(path: str) -> int:
     if version < 1:
         raise StoreRefused(f"{path}: damaged: version {version}")
     return version
+
+
+def _stranger(path: str) -> StoreRefused:
+    from shlex import quote
+
+    from brokerrun.core.backends.sqlite.simplebroker import is_simplebroker  # not for commands
+
+    if is_simplebroker(path):
+        return StoreRefused(
+            f"{path}: a SimpleBroker database; it was left as it is: "
+            f"`broker -f NEW.db import {quote(path)}` takes over what is in it"
+        )
+    return StoreRefused(
+        f"{path}: a SQLite database, but not brokerrun's; it was left as it is: name another file"
+    )
 
 
 def _look_from_outside(path: str) -> tuple[int, int]:
@@ -155,15 +167,22 @@ def _be_like(birth: str, empty: os.stat_result) -> None:
 
 def _migrate(path: str, version: int) -> None:
     """Bring the file from *version* to ours in one transaction; 0 is an empty file."""
-    script = [f"pragma application_id = {APPLICATION_ID}"]
-    for name in MIGRATIONS[version:]:
-        with open(beside(__file__, name), encoding="utf-8") as file:
-            script.append(file.read().rstrip().rstrip(";"))
-    script.append(f"pragma user_version = {len(MIGRATIONS)}")
     db = sqlite3.connect(address(path, "mode=rw"), uri=True, isolation_level=None)
     try:
         if version == 0:
             db.execute("pragma auto_vacuum = incremental")
-        db.executescript(";\n".join(["begin immediate", *script, "commit"]))
+        else:  # brought up already, in the log alone, while others have it open
+            version = int(db.execute("pragma user_version").fetchone()[0])
+        if version < len(MIGRATIONS):
+            db.executescript(_script(version))
     finally:
         db.close()
+
+
+def _script(version: int) -> str:
+    steps = [f"pragma application_id = {APPLICATION_ID}"]
+    for name in MIGRATIONS[version:]:
+        with open(beside(__file__, name), encoding="utf-8") as file:
+            steps.append(file.read().rstrip().rstrip(";"))
+    steps.append(f"pragma user_version = {len(MIGRATIONS)}")
+    return ";\n".join(["begin immediate", *steps, "commit"])

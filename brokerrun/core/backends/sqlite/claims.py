@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from brokerrun.core.backends.sqlite.rows import (
     SECOND,
     SQL,
+    TAKABLE,
     Database,
     Row,
     due,
@@ -14,9 +15,11 @@ from brokerrun.core.backends.sqlite.rows import (
     queue_number,
     remember,
     rows,
+    select,
+    side_queue,
     touched,
 )
-from brokerrun.core.model import Claim, Effect, Settlement, Wanted
+from brokerrun.core.model import Claim, Effect, Selection, Settlement, Wanted
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
 
@@ -39,7 +42,7 @@ def _settle(db: Database, settlement: Settlement, now: int) -> Effect:
     elif settlement.event is Event.RELEASE:
         ended = touched(db, "release", ready_at=ready_at, **proof)
     elif settlement.event is Event.BURY and settlement.queue is not None:
-        number = queue_number(db, settlement.queue, add=True)
+        number = side_queue(db, settlement.queue)
         ended = touched(db, "bury", queue=number, **proof)
     else:
         raise ValueError(f"{settlement.event} settles nothing")
@@ -56,12 +59,12 @@ def claim(db: Database, wanted: Wanted, now: int) -> list[Claim]:
     number = queue_number(db, wanted.queue)
     if number is None:
         return []
-    found = _batch(rows(db, "ready", queue=number, limit=wanted.limit))
+    found = _batch(_ready(db, number, wanted))
     if not found:
         return []
     receipt = new_receipt()
     mark = {
-        "hold": None if wanted.hold is None else queue_number(db, wanted.hold, add=True),
+        "hold": None if wanted.hold is None else side_queue(db, wanted.hold),
         "owner": wanted.owner,
         "receipt": receipt,
         "ends_at": None if wanted.lease is None else now + int(wanted.lease * SECOND),
@@ -76,8 +79,21 @@ def claim(db: Database, wanted: Wanted, now: int) -> list[Claim]:
             attempts=attempts + 1,
             crashes=crashes,
             last_error=_last_error(db, ident) if attempts else None,
+            priority=priority,
         )
-        for ident, body, attempts, crashes in found
+        for ident, body, attempts, crashes, priority in found
+    ]
+
+
+def _ready(db: Database, queue: int, wanted: Wanted) -> list[Row]:
+    """Select (id, body, attempts, crashes, priority) of what may be claimed."""
+    if wanted.after is None and wanted.before is None and wanted.most_bytes is None:
+        return rows(db, "ready", queue=queue, limit=wanted.limit)
+    selection = Selection(wanted.limit, wanted.after, wanted.before, most_bytes=wanted.most_bytes)
+    found = select(db, TAKABLE, queue, selection)
+    return [
+        (ident, body, tried, crashes, priority)
+        for ident, body, _, _, tried, priority, crashes in found
     ]
 
 
@@ -88,7 +104,7 @@ def _last_error(db: Database, message: int) -> str | None:
 
 def _batch(found: list[Row]) -> list[Row]:
     """Cut a batch before its first message that was attempted before: such a one goes alone."""
-    for place, (_, _, attempts, _) in enumerate(found):
+    for place, (_, _, attempts, _, _) in enumerate(found):
         if attempts:
             return found[: max(place, 1)]
     return found

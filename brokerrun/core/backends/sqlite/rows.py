@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from brokerrun.core.ids import GREATEST
-from brokerrun.core.model import Message, QueueStats, Selection
+from brokerrun.core.model import Message, Selection
 from brokerrun.core.statements import beside, load_statements
 from brokerrun.core.states import State
 from brokerrun.values import TYPE_CHECKING
@@ -20,7 +20,6 @@ SECOND: Final = 10**9
 TAKABLE: Final = ("ready",)
 PRESENT: Final = ("ready", "delayed", "leased")
 _LEAST_PRIORITY: Final = -(2**63)
-_DONE_KEPT: Final = 1000  # rows that were read and may stay until more come
 
 Database = sqlite3.Connection
 Row = tuple["Any", ...]
@@ -39,11 +38,30 @@ def touched(db: Database, name: str, /, **parameters: Any) -> int:
     return db.execute(SQL[name], parameters).rowcount
 
 
-def queue_number(db: Database, name: str, *, add: bool = False) -> int | None:
+def queue_number(db: Database, name: str) -> int | None:
     found = rows(db, "queue_number", name=name)
-    if found:
-        return int(found[0][0])
-    return db.execute(SQL["add_queue"], {"name": name}).lastrowid if add else None
+    return int(found[0][0]) if found else None
+
+
+def main_queue(db: Database, name: str) -> int:
+    """Return the number of a queue that somebody writes to; make it where it is missing."""
+    found = rows(db, "queue_number", name=name)
+    if not found:
+        return _added(db, name, side=0)
+    number, side = found[0]
+    if side:
+        db.execute(SQL["main_queue"], {"id": number})
+    return int(number)
+
+
+def side_queue(db: Database, name: str) -> int:
+    """Return the number of a queue for a hold or a burial; make it where it is missing."""
+    number = queue_number(db, name)
+    return _added(db, name, side=1) if number is None else number
+
+
+def _added(db: Database, name: str, *, side: int) -> int:
+    return int(db.execute(SQL["add_queue"], {"name": name, "side": side}).lastrowid or 0)
 
 
 def due(now: int, delay: float) -> int | None:
@@ -69,27 +87,50 @@ def remember(db: Database, greatest: int) -> None:
 
 def select(db: Database, kinds: Sequence[str], queue: int, selection: Selection) -> list[Row]:
     """Select rows by priority and id, from the indexes of *kinds*: a seek for each priority."""
-    limit = -1 if selection.limit is None else selection.limit
-    bounds = {
-        "after": -1 if selection.after is None else selection.after,
-        "before": GREATEST if selection.before is None else selection.before,
-    }
+    if selection.newest:
+        return _newest(db, kinds, queue)
+    limit = selection.limit
+    room = GREATEST if selection.most_bytes is None else selection.most_bytes
     found: list[Row] = []
-    for priority in _priorities(db, kinds, queue):
-        left = -1 if limit < 0 else limit - len(found)
-        if left == 0:
-            break
-        pages = [
-            rows(db, f"{kind}_page", queue=queue, priority=priority, limit=left, **bounds)
-            for kind in kinds
-        ]
-        merged = list(heapq.merge(*pages))
-        found += merged if left < 0 else merged[:left]
+    for place in _places(db, kinds, queue, selection):
+        place["limit"] = -1 if limit is None else limit - len(found)
+        for row in _merged([db.execute(SQL[f"{kind}_page"], place) for kind in kinds]):
+            found.append(row)
+            room -= len(row[1])
+            if len(found) == limit or room <= 0:
+                return found
     return found
 
 
-def _priorities(db: Database, kinds: Sequence[str], queue: int) -> Iterator[int]:
-    priority = _LEAST_PRIORITY
+def _places(
+    db: Database, kinds: Sequence[str], queue: int, selection: Selection
+) -> Iterator[dict[str, int]]:
+    """Yield where to look: each priority with the ids that are meant there."""
+    least = -1 if selection.after is None else selection.after
+    before = GREATEST if selection.before is None else selection.before
+    first, beyond = selection.beyond or (_LEAST_PRIORITY + 1, -1)
+    for priority in _priorities(db, kinds, queue, first):
+        after = max(least, beyond) if priority == first else least
+        yield {"queue": queue, "priority": priority, "after": after, "before": before}
+
+
+def _merged(pages: list[sqlite3.Cursor]) -> Iterable[Row]:
+    return pages[0] if len(pages) == 1 else heapq.merge(*pages)
+
+
+def _newest(db: Database, kinds: Sequence[str], queue: int) -> list[Row]:
+    """Select the row with the greatest id, whatever its priority."""
+    heads = [
+        row
+        for priority in _priorities(db, kinds, queue, _LEAST_PRIORITY + 1)
+        for kind in kinds
+        for row in rows(db, f"{kind}_newest", queue=queue, priority=priority)
+    ]
+    return [max(heads)] if heads else []
+
+
+def _priorities(db: Database, kinds: Sequence[str], queue: int, first: int) -> Iterator[int]:
+    priority = first - 1
     while True:
         heads = [one(db, f"{k}_priority", queue=queue, priority=priority)[0] for k in kinds]
         found = [head for head in heads if head is not None]
@@ -102,7 +143,7 @@ def _priorities(db: Database, kinds: Sequence[str], queue: int) -> Iterator[int]
 def as_message(
     queue: str, row: Row, state: State | None = None, attempts: int | None = None
 ) -> Message:
-    ident, body, stored, ready_at, tried, priority = row
+    ident, body, stored, ready_at, tried, priority, _ = row
     return Message(
         id=ident,
         body=body,
@@ -118,40 +159,6 @@ def bring_back(db: Database, queue: str, target: str, ident: int) -> list[Row]:
     number = queue_number(db, queue)
     found = rows(db, "done_one", id=ident, queue=number)
     if found:
-        to = queue_number(db, target, add=True)
+        to = main_queue(db, target)
         db.execute(SQL["bring_back"], {"id": ident, "queue": number, "target": to})
     return found
-
-
-def empty(db: Database, number: int) -> int:
-    names = ("delete_ready", "delete_delayed", "delete_leased", "delete_done")
-    return sum(touched(db, name, queue=number) for name in names)
-
-
-def count(db: Database, number: int, name: str) -> QueueStats:
-    ready, delayed, leased = (
-        one(db, f"count_{kind}", queue=number) for kind in ("ready", "delayed", "leased")
-    )
-    done = one(db, "count_done", queue=number)[0]
-    pending = ready[0] + delayed[0] + leased[0]
-    oldest = [least for _, least in (ready, delayed, leased) if least is not None]
-    return QueueStats(
-        queue=name,
-        pending=pending,
-        claimed=done,
-        total=pending + done,
-        delayed=delayed[0],
-        running=leased[0],
-        oldest_at=min(oldest, default=None),
-    )
-
-
-def many_done(db: Database) -> bool:
-    return bool(one(db, "many_done", limit=_DONE_KEPT + 1)[0] > _DONE_KEPT)
-
-
-def vacuum(db: Database) -> None:
-    """Drop a slice of DONE rows where there are many."""
-    if many_done(db):
-        remember(db, one(db, "newest_done")[0])
-        db.execute(SQL["vacuum"])

@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.birth import address, be_ours, must_be_there, refuse_stranger
 from brokerrun.core.backends.sqlite.forks import Identity
-from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, Lockfile, lockfile_of
+from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
+from brokerrun.core.settings import Settings
 from brokerrun.errors import (
     ForkUnsafe,
     StoreBusy,
@@ -27,7 +28,8 @@ from brokerrun.errors import (
     StoreRefused,
 )
 
-CHECKPOINT_BYTES = 4 * 1024 * 1024
+CHECKPOINT_BYTES = 4 * 1024 * 1024  # where a supervisor does it
+_PAGE_BYTES = 4096
 _WAL_LIMIT_BYTES = 1024 * 1024
 _FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -40,9 +42,10 @@ class Connection:
     Several threads may use it; one at a time is inside.
     """
 
-    def __init__(self, path: str, *, create: bool = True, busy_timeout: float = BUSY_TIMEOUT):
+    def __init__(self, path: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
         self.path = os.path.realpath(path)
-        self.create, self.busy_timeout = create, busy_timeout
+        self.create, self.settings, self.busy_timeout = create, settings, settings.busy_timeout
+        self._bound_bytes = settings.wal_autocheckpoint * _PAGE_BYTES
         self.lockfile: Lockfile = lockfile_of(self.path)
         self.lock = threading.RLock()
         self.openings = 0
@@ -81,6 +84,11 @@ class Connection:
             if not late:
                 self.flush()
 
+    @property
+    def _flushes(self) -> bool:
+        """Whether a commit is to survive a power cut."""
+        return self.settings.sync_mode in ("FULL", "EXTRA")
+
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Be inside one read transaction: everything in it is seen as of one moment."""
@@ -103,6 +111,8 @@ class Connection:
                 writes go on only after a complete checkpoint.
         """
         with self._mine():
+            if not self._flushes:
+                return
             if (self._unflushed or others) and self._db is not None:
                 try:
                     os.fdatasync(self._wal)
@@ -188,7 +198,8 @@ class Connection:
         )
         for pragma in (
             "journal_mode = wal",
-            "synchronous = normal",
+            f"synchronous = {'off' if self.settings.sync_mode == 'OFF' else 'normal'}",
+            f"cache_size = {-1024 * self.settings.cache_mb}",
             "wal_autocheckpoint = 0",
             f"journal_size_limit = {_WAL_LIMIT_BYTES}",
             "trusted_schema = off",
@@ -238,13 +249,14 @@ class Connection:
         In a transaction of its own: SQLite begins the log anew in the first transaction that finds
         all of it copied when it begins, so one that copies and then writes never does.
         """
-        size = self._wal_bytes()
-        if size < CHECKPOINT_BYTES:
+        size, bound = self._wal_bytes(), self._bound_bytes
+        if size < bound:
             self._attempted_bytes = 0
-        due = size >= max(CHECKPOINT_BYTES, self._attempted_bytes) and not self.lockfile.attended()
+        due = size >= max(bound, self._attempted_bytes) and not self.lockfile.attended()
+        due = due and bound > 0
         if not due and not self._doubt:
             return
-        self._attempted_bytes = size + CHECKPOINT_BYTES  # a reader may hold the log up
+        self._attempted_bytes = size + bound  # a reader may hold the log up
         db.execute("begin immediate")
         try:
             complete = self._copy_log()
@@ -279,6 +291,9 @@ class Connection:
     def _close(self, timeout: float) -> None:
         """Close; raise where the turnstile lets nobody in."""
         if self._db is None:
+            return
+        if not self.is_the_file():  # and the turnstile would leave its file beside nothing
+            self._abandon()
             return
         self.lockfile.enter(timeout)
         try:

@@ -1,13 +1,35 @@
 -- Every statement of the SQLite store. `-- step:` names the cell of STEPS that it carries out.
 
 -- name: queue_number
-select id from queue where name = :name
+select id, side from queue where name = :name
 
 -- name: add_queue
-insert into queue(name) values (:name)
+insert into queue(name, side) values (:name, :side)
+
+-- name: main_queue
+-- Somebody writes to it: no side queue any more.
+update queue set side = 0 where id = :id
+
+-- name: rename_queue
+update queue set name = :new where id = :id
+
+-- name: drop_queue
+delete from queue where id = :id
 
 -- name: queue_names
-select id, name from queue order by name
+select id, name, side from queue order by name
+
+-- name: any_row
+-- Whether a queue exists, for those who count read messages too.
+select 1 where exists (select 1 from message where queue = :queue and state = 0 and ready_at is null)
+            or exists (select 1 from message where queue = :queue and state = 0
+                                               and ready_at is not null)
+            or exists (select 1 from message where state = 1 and owner >= 0 and queue = :queue)
+            or exists (select 1 from message where queue = :queue and state = 2)
+
+-- name: any_home
+-- Whether a claim has to come back to the queue.
+select 1 from message where state = 1 and owner >= 0 and home = :queue limit 1
 
 -- name: newest
 -- The greatest id ever given.
@@ -21,6 +43,11 @@ update last set id = (select max(id) from message)
 -- name: put
 insert into message(id, queue, ready_at, priority, body)
 values (:id, :queue, :ready_at, :priority, :body)
+
+-- name: load
+-- PUT with the id, the attempts and the delay that the message has.
+insert into message(id, queue, ready_at, priority, attempts, body)
+values (:id, :queue, :ready_at, :priority, :attempts, :body)
 
 -- name: next_due
 select min(ready_at) from message where state = 0 and ready_at is not null
@@ -46,7 +73,7 @@ update message
 select 1 from message where queue = :queue and state = 0 and ready_at is null limit 1
 
 -- name: ready
-select id, body, attempts, crashes from message
+select id, body, attempts, crashes, priority from message
  where queue = :queue and state = 0 and ready_at is null
  order by priority, id limit :limit
 
@@ -100,6 +127,11 @@ select m.id, q.name, m.owner, m.receipt, m.attempts, m.crashes
   from message m join queue q on q.id = coalesce(m.home, m.queue)
  where m.state = 1 and m.owner >= 0 and m.ready_at is null
 
+-- name: holding
+select m.id, q.name, m.owner, m.receipt, m.attempts, m.crashes
+  from message m join queue q on q.id = coalesce(m.home, m.queue)
+ where m.id = :id and m.receipt = :receipt and m.state = 1
+
 -- name: last_error
 select error from attempt where message = :id order by id desc limit 1
 
@@ -117,15 +149,15 @@ update message set state = 0, queue = :target, attempts = 0, crashes = 0
  where id = :id and queue = :queue and state = 2
 
 -- name: ready_one
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where id = :id and queue = :queue and state = 0 and ready_at is null
 
 -- name: done_one
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where id = :id and queue = :queue and state = 2
 
 -- name: look_one
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where id = :id and queue = :queue and state <> 2
 
 -- name: ready_priority
@@ -133,7 +165,7 @@ select min(priority) from message
  where queue = :queue and state = 0 and ready_at is null and priority > :priority
 
 -- name: ready_page
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where queue = :queue and state = 0 and ready_at is null and priority = :priority
    and id > :after and id < :before
  order by id limit :limit
@@ -143,7 +175,7 @@ select min(priority) from message
  where queue = :queue and state = 0 and ready_at is not null and priority > :priority
 
 -- name: delayed_page
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where queue = :queue and state = 0 and ready_at is not null and priority = :priority
    and id > :after and id < :before
  order by id limit :limit
@@ -154,10 +186,25 @@ select min(priority) from message
  where state = 1 and owner >= 0 and queue = :queue and priority > :priority
 
 -- name: leased_page
-select id, body, state, ready_at, attempts, priority from message
+select id, body, state, ready_at, attempts, priority, crashes from message
  where state = 1 and owner >= 0 and queue = :queue and priority = :priority
    and id > :after and id < :before
  order by id limit :limit
+
+-- name: ready_newest
+select id, body, state, ready_at, attempts, priority, crashes from message
+ where queue = :queue and state = 0 and ready_at is null and priority = :priority
+ order by id desc limit 1
+
+-- name: delayed_newest
+select id, body, state, ready_at, attempts, priority, crashes from message
+ where queue = :queue and state = 0 and ready_at is not null and priority = :priority
+ order by id desc limit 1
+
+-- name: leased_newest
+select id, body, state, ready_at, attempts, priority, crashes from message
+ where state = 1 and owner >= 0 and queue = :queue and priority = :priority
+ order by id desc limit 1
 
 -- name: delete_one
 -- step: READY DELETE
@@ -211,16 +258,21 @@ select 1 from message m
  where m.queue = :queue and m.state = 0 and m.ready_at is not null
    and exists (select 1 from attempt a where a.message = m.id) limit 1
 
--- name: many_done
+-- name: done_up_to
 select count(*) from (select 1 from message where state = 2 and queue >= 0 limit :limit)
+
+-- name: waiting_up_to
+-- What is ready, by the index of all that is ready or delayed.
+select count(*) from (select 1 from message where queue >= 0 and state = 0 and ready_at is null
+                       limit :limit)
 
 -- name: vacuum
 -- step: DONE VACUUM
 delete from message
- where id in (select id from message where state = 2 and queue >= 0 limit 1000) and state = 2
+ where id in (select id from message where state = 2 and queue >= 0 limit :limit) and state = 2
 
 -- name: newest_done
-select max(id) from (select id from message where state = 2 and queue >= 0 limit 1000)
+select max(id) from (select id from message where state = 2 and queue >= 0 limit :limit)
 
 -- name: add_attempt
 insert into attempt(message, queue, attempt, outcome, died, error, traceback, exit_status, signal,
@@ -250,6 +302,21 @@ select 1 from attempt where ended_at < :before limit 1
 -- name: prune
 delete from attempt
  where id in (select id from attempt where ended_at < :before order by ended_at limit 1000)
+
+-- name: aliases
+select name, target from alias order by name
+
+-- name: alias_target
+select target from alias where name = :name
+
+-- name: add_alias
+insert into alias(name, target) values (:name, :target) on conflict (name) do nothing
+
+-- name: remove_alias
+delete from alias where name = :name
+
+-- name: retarget_aliases
+update alias set target = :new where target = :old
 
 -- name: put_instance
 insert into instance(name, host, owner, pid, socket, version, started_at, stopped_at)

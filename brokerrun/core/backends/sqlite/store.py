@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from brokerrun.core.backends.sqlite.claims import claim, new_receipt, settle
+from brokerrun.core.backends.sqlite.queues import (
+    count,
+    empty,
+    has_rows,
+    load,
+    remove_file,
+    rename,
+    summary,
+)
 from brokerrun.core.backends.sqlite.rows import (
     PRESENT,
     SECOND,
@@ -15,10 +23,8 @@ from brokerrun.core.backends.sqlite.rows import (
     Row,
     as_message,
     bring_back,
-    count,
     due,
-    empty,
-    many_done,
+    main_queue,
     next_due,
     one,
     promote,
@@ -27,13 +33,19 @@ from brokerrun.core.backends.sqlite.rows import (
     rows,
     select,
     touched,
-    vacuum,
 )
 from brokerrun.core.backends.sqlite.runner import CHECKPOINT_BYTES, Connection
+from brokerrun.core.backends.sqlite.vacuum import (
+    enough_done,
+    free_pages,
+    vacuum_due,
+    vacuum_slice,
+)
 from brokerrun.core.ids import GREATEST, next_id, now_ns
 from brokerrun.core.model import (
     Attempt,
     Claim,
+    Draft,
     Effect,
     Held,
     Instance,
@@ -41,60 +53,88 @@ from brokerrun.core.model import (
     QueueStats,
     Selection,
     Settlement,
+    Summary,
     Wanted,
 )
-from brokerrun.core.owners import random_bits
+from brokerrun.core.settings import Settings
 from brokerrun.core.states import State
+from brokerrun.errors import AliasError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from brokerrun.core.backends.sqlite.waiting import Waiter
 
-_NET: Final = 5.0  # longest sleep, were a notice lost
-_STEP: Final = 0.02  # longest sleep where the kernel tells of nothing
-_LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
+_SLICE_PAGES = 10_000  # given back at once
 
 
-def open_store(path: str, *, create: bool = True) -> SqliteStore:
+def open_store(path: str, *, create: bool = True, settings: Settings | None = None) -> SqliteStore:
     """Name the store in the file at *path*; it is opened at its first use."""
-    return SqliteStore(path, create=create)
+    return SqliteStore(path, create=create, settings=settings or Settings())
+
+
+def remove_store(path: str) -> bool:
+    """Delete the file at *path* and all that lies beside it; tell whether there was one."""
+    return remove_file(path)
 
 
 class SqliteStore:
     """One database file. See `brokerrun.core.store.Store` for what each method promises."""
 
-    def __init__(self, path: str, *, create: bool = True):
-        self.connection = Connection(path, create=create)
+    def __init__(self, path: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
+        self.settings = settings
+        self.connection = Connection(path, create=create, settings=settings)
         self._owner: int | None = None
         self._flushed = -1  # the data version at the last upkeep
-        self._watch: Any = None
-        self._watched = 0  # the opening of the connection whose log is watched
+        self._changed = 0
+        self._waiter: Waiter | None = None
 
     # ------------------------------------------------------------------------------ put, look
 
     def put(
         self, queue: str, bodies: Sequence[str], *, delay: float = 0.0, priority: int = 0
     ) -> list[int]:
+        return self.put_drafts(queue, [Draft(body, delay, priority) for body in bodies])
+
+    def put_drafts(self, queue: str, drafts: Sequence[Draft]) -> list[int]:
         with self.connection.writing() as db:
             now = now_ns()
-            number = queue_number(db, queue, add=True)
-            ready_at = due(now, delay)
-            newest = one(db, "newest")[0]
-            first = next_id(newest, now)
+            number = main_queue(db, queue)
+            first = next_id(one(db, "newest")[0], now)
             db.executemany(
                 SQL["put"],
                 (
                     {
                         "id": ident,
                         "queue": number,
-                        "ready_at": ready_at,
-                        "priority": priority,
-                        "body": body,
+                        "ready_at": due(now, draft.delay),
+                        "priority": draft.priority,
+                        "body": draft.body,
                     }
-                    for ident, body in enumerate(bodies, first)
+                    for ident, draft in enumerate(drafts, first)
                 ),
             )
-        return list(range(first, first + len(bodies)))
+            vacuum = self._vacuum_due(db, len(drafts))
+        if vacuum:
+            self.vacuum()
+        return list(range(first, first + len(drafts)))
+
+    def broadcast(self, body: str, chosen: Callable[[str, bool], bool]) -> list[tuple[str, int]]:
+        with self.connection.writing() as db:
+            now = now_ns()
+            first = next_id(one(db, "newest")[0], now)
+            queues = [
+                (number, name)
+                for number, name, side in rows(db, "queue_names")
+                if chosen(name, bool(side)) and has_rows(db, number)
+            ]
+            for ident, (number, _) in enumerate(queues, first):
+                facts = {"id": ident, "queue": number, "ready_at": None, "priority": 0}
+                db.execute(SQL["put"], {**facts, "body": body})
+        return [(name, ident) for ident, (_, name) in enumerate(queues, first)]
+
+    def load(self, messages: Iterable[Message], aliases: Sequence[tuple[str, str]] = ()) -> None:
+        with self.connection.writing() as db:
+            load(db, messages, aliases)
 
     def look(self, queue: str, selection: Selection) -> list[Message]:
         with self.connection.looking() as db:
@@ -112,20 +152,47 @@ class SqliteStore:
             found = self._due_rows(db, queue, selection)
             for row in found:
                 db.execute(SQL["read"], {"id": row[0]})
-            if found and random_bits(6) == 0:
-                vacuum(db)
+            due = self._vacuum_due(db, len(found))
+        if due:
+            self.vacuum()
         return [as_message(queue, row, State.DONE) for row in found]
+
+    def finish_read(self, claims: Sequence[Claim]) -> int:
+        with self.connection.writing() as db:
+            done = 0
+            for held in claims:
+                proof = {"id": held.id, "receipt": held.receipt, "ready_at": None}
+                if touched(db, "release", **proof):
+                    done += touched(db, "read", id=held.id)
+            due = self._vacuum_due(db, done)
+        if due:
+            self.vacuum()
+        return done
+
+    def unread(self, queue: str, ids: Sequence[int]) -> int:
+        with self.connection.writing() as db:
+            return sum(bool(bring_back(db, queue, queue, ident)) for ident in ids)
 
     def move(self, queue: str, target: str, selection: Selection) -> list[Message]:
         with self.connection.writing() as db:
             found = self._due_rows(db, queue, selection)
             if found:
-                to = queue_number(db, target, add=True)
+                to = main_queue(db, target)
                 for row in found:
                     db.execute(SQL["move"], {"id": row[0], "target": to})
             elif selection.id is not None:
                 found = bring_back(db, queue, target, selection.id)
         return [as_message(target, row, State.READY, attempts=0) for row in found]
+
+    def unmove(self, queue: str, target: str, ids: Sequence[int]) -> int:
+        with self.connection.writing() as db:
+            home, there = main_queue(db, queue), queue_number(db, target)
+            back = [ident for ident in ids if rows(db, "ready_one", id=ident, queue=there)]
+            return sum(touched(db, "move", id=ident, target=home) for ident in back)
+
+    def rename(self, queue: str, new: str) -> bool:
+        with self.connection.writing() as db:
+            return rename(db, queue, new)
 
     def delete(self, queue: str | None, message: int | None = None) -> int:
         with self.connection.writing() as db:
@@ -133,7 +200,7 @@ class SqliteStore:
             if queue is None and message is not None:
                 return touched(db, "delete_anywhere", id=message)
             if queue is None:
-                return sum(empty(db, number) for number, _ in rows(db, "queue_names"))
+                return sum(empty(db, number) for number, *_ in rows(db, "queue_names"))
             number = queue_number(db, queue)
             if number is None:
                 return 0
@@ -150,6 +217,15 @@ class SqliteStore:
         if selection.id is not None:
             return rows(db, "ready_one", id=selection.id, queue=number)
         return select(db, TAKABLE, number, selection)
+
+    def _vacuum_due(self, db: Database, changed: int) -> bool:
+        """Count what was written or read, and tell whether rows should go: asked now and then."""
+        before, every = self._changed, self.settings.auto_vacuum_interval
+        self._changed += changed
+        if not changed or not self.settings.auto_vacuum:
+            return False
+        asked = enough_done(db, self.settings) if before == 0 else False
+        return (asked or before // every < self._changed // every) and vacuum_due(db, self.settings)
 
     # ------------------------------------------------------------------------------ the claims
 
@@ -176,6 +252,11 @@ class SqliteStore:
             ends_at = now_ns() + int(lease * SECOND)
             return touched(db, "extend", id=message, receipt=receipt, ends_at=ends_at) > 0
 
+    def holding(self, message: int, receipt: int) -> Held | None:
+        with self.connection.looking() as db:
+            found = rows(db, "holding", id=message, receipt=receipt)
+        return Held(*found[0]) if found else None
+
     def held(self) -> list[Held]:
         with self.connection.looking() as db:
             return [Held(*row) for row in rows(db, "held")]
@@ -194,8 +275,47 @@ class SqliteStore:
 
     def queues(self) -> list[QueueStats]:
         with self.connection.looking() as db:
-            counted = [count(db, number, name) for number, name in rows(db, "queue_names")]
+            counted = [count(db, number, name) for number, name, _ in rows(db, "queue_names")]
         return [stats for stats in counted if stats.total]
+
+    def stats(self, queue: str) -> QueueStats:
+        with self.connection.looking() as db:
+            number = queue_number(db, queue)
+            return QueueStats(queue, 0, 0, 0) if number is None else count(db, number, queue)
+
+    def exists(self, queue: str) -> bool:
+        with self.connection.looking() as db:
+            number = queue_number(db, queue)
+            return number is not None and has_rows(db, number)
+
+    def summary(self) -> Summary:
+        with self.connection.looking() as db:
+            return summary(db)
+
+    # ------------------------------------------------------------------------------ the aliases
+
+    def aliases(self) -> list[tuple[str, str]]:
+        with self.connection.looking() as db:
+            return [(name, target) for name, target in rows(db, "aliases")]
+
+    def alias(self, name: str) -> str | None:
+        with self.connection.looking() as db:
+            found = rows(db, "alias_target", name=name)
+        return found[0][0] if found else None
+
+    def add_alias(self, name: str, target: str) -> bool:
+        with self.connection.writing() as db:
+            if rows(db, "alias_target", name=target):
+                raise AliasError(
+                    f"{target!r} is itself an alias: name the queue that it stands for"
+                )
+            return touched(db, "add_alias", name=name, target=target) > 0
+
+    def remove_alias(self, name: str) -> bool:
+        with self.connection.writing() as db:
+            return touched(db, "remove_alias", name=name) > 0
+
+    # ----------------------------------------------------------------------------- the attempts
 
     def history(self, message: int) -> list[Attempt]:
         with self.connection.looking() as db:
@@ -239,81 +359,57 @@ class SqliteStore:
             self._flushed = version
         self.connection.checkpoint(CHECKPOINT_BYTES)
         with self.connection.looking() as db:
-            many = many_done(db)
+            vacuum = self.settings.auto_vacuum and enough_done(db, self.settings)
+            vacuum = vacuum and vacuum_due(db, self.settings)
             old = rows(db, "oldest_attempt", before=history_before)
-        if many or old:
+        if vacuum or old:
             with self.connection.writing(late=True) as db:
-                vacuum(db)
+                if vacuum:
+                    vacuum_slice(db, self.settings.vacuum_batch_size)
                 db.execute(SQL["prune"], {"before": history_before})
-                db.execute("pragma incremental_vacuum(1000)").fetchall()
+                free_pages(db, 1000)
+
+    def vacuum(self, *, compact: bool = False) -> int:
+        gone, limit = 0, self.settings.vacuum_batch_size
+        while True:
+            with self.connection.writing(late=True) as db:
+                went = vacuum_slice(db, limit)
+            gone += went
+            if went < limit:
+                break
+        while compact:
+            with self.connection.writing(late=True) as db:
+                compact = free_pages(db, _SLICE_PAGES) == _SLICE_PAGES
+            self.connection.checkpoint(0)
+        return gone
 
     def wait(self, queues: Sequence[str], timeout: float, fds: Sequence[int] = ()) -> None:
+        self.wait_until(lambda: any(self.ready(queue) for queue in queues), timeout, fds)
+
+    def wait_until(
+        self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()
+    ) -> None:
         self.flush()
-        deadline = time.monotonic() + timeout
-        deaf, in_vain = _LEAST_DEAF, False
-        while True:
-            seen = self.connection.data_version()
-            watch = self._watching()
-            left = deadline - time.monotonic()
-            if left <= 0 or self._anything(queues):
-                return
-            if in_vain:  # the traffic of others: be deaf for a moment
-                if watch.sleep(min(deaf, left), fds):
-                    return
-                deaf, in_vain = min(deaf * 2, _MOST_DEAF), False
-                continue
-            if watch.wait(min(left, self._until_due()), fds) or self._await_commit(seen, fds):
-                return
-            in_vain = self.connection.data_version() != seen
-            deaf = deaf if in_vain else _LEAST_DEAF
-            self.connection.check_file()
+        if self._waiter is None:
+            from brokerrun.core.backends.sqlite.waiting import Waiter  # ctypes: not for commands
+
+            self._waiter = Waiter(self.connection)
+        self._waiter.wait(probe, timeout, fds)
+
+    def ready(self, queue: str, selection: Selection = Selection()) -> bool:  # noqa: B008
+        with self.connection.looking() as db:
+            if next_due(db) <= now_ns():
+                return True
+            number = queue_number(db, queue)
+            return number is not None and bool(select(db, TAKABLE, number, selection))
 
     def flush(self) -> None:
         self.connection.flush()
 
     def close(self) -> None:
-        self._stop_watching()
+        if self._waiter is not None:
+            self._waiter.close()
         if self._owner is not None:
             self.connection.lockfile.end_life(self._owner)
             self._owner = None
         self.connection.close()
-
-    def _watching(self) -> Any:
-        """Watch the log of the open connection. After a fork it is another file, in parent and
-        child, and they may not share the descriptor: each would hear half.
-        """
-        if self._watch is None or self._watched != self.connection.openings:
-            from brokerrun.core.backends.sqlite.wakeup import LogWatch  # ctypes: not for commands
-
-            self._stop_watching()
-            self._watch = LogWatch(self.connection.path + "-wal")
-            self._watched = self.connection.openings
-        return self._watch
-
-    def _stop_watching(self) -> None:
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-
-    def _anything(self, queues: Sequence[str]) -> bool:
-        """Tell whether a claim of one of *queues* would look at more than nothing."""
-        with self.connection.looking() as db:
-            if next_due(db) <= now_ns():
-                return True
-            numbers = [queue_number(db, queue) for queue in queues]
-            return any(rows(db, "any_ready", queue=n) for n in numbers if n is not None)
-
-    def _until_due(self) -> float:
-        """Return the seconds until a delayed message or the end of a lease, at most the net."""
-        net = _NET if self._watching().hears else _STEP
-        with self.connection.looking() as db:
-            return min(max(next_due(db) - now_ns(), 0) / SECOND, net)
-
-    def _await_commit(self, seen: int, fds: Sequence[int]) -> bool:
-        """After a notice, look until its commit is there: the write precedes it. Tell of *fds*."""
-        pause = 0.0001
-        while pause <= 0.004 and self.connection.data_version() == seen:
-            if self._watching().sleep(pause, fds):
-                return True
-            pause *= 2
-        return False

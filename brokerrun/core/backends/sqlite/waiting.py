@@ -1,0 +1,77 @@
+"""Sleeping until a queue of the database may have something ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from brokerrun.core.backends.sqlite.rows import SECOND, next_due
+from brokerrun.core.backends.sqlite.runner import Connection
+from brokerrun.core.backends.sqlite.wakeup import LogWatch
+from brokerrun.core.ids import now_ns
+
+NET = 5.0  # longest sleep, were a notice lost
+_STEP = 0.02  # longest sleep where the kernel tells of nothing
+_LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
+
+
+class Waiter:
+    """Waits for one connection's database."""
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+        self._step = min(_STEP, connection.settings.max_interval)
+        self._watch: LogWatch | None = None
+        self._watched = 0  # the opening of the connection whose log is watched
+
+    def wait(self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()) -> None:
+        """Sleep as `Store.wait_until` promises."""
+        deadline = time.monotonic() + timeout
+        deaf, in_vain = _LEAST_DEAF, False
+        while True:
+            seen = self._connection.data_version()
+            watch = self._watching()
+            left = deadline - time.monotonic()
+            if left <= 0 or probe():
+                return
+            if in_vain:  # the traffic of others: be deaf for a moment
+                if watch.sleep(min(deaf, left), fds):
+                    return
+                deaf, in_vain = min(deaf * 2, _MOST_DEAF), False
+                continue
+            if watch.wait(min(left, self._until_due()), fds) or self._await_commit(seen, fds):
+                return
+            in_vain = self._connection.data_version() != seen
+            deaf = deaf if in_vain else _LEAST_DEAF
+            self._connection.check_file()
+
+    def close(self) -> None:
+        """Let the kernel's watch go; a later wait takes a new one."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _watching(self) -> LogWatch:
+        """Watch the log of the open connection. After a fork it is another file, in parent and
+        child, and they may not share the descriptor: each would hear half.
+        """
+        if self._watch is None or self._watched != self._connection.openings:
+            self.close()
+            self._watch = LogWatch(self._connection.path + "-wal")
+            self._watched = self._connection.openings
+        return self._watch
+
+    def _until_due(self) -> float:
+        """Return the seconds until a delayed message or the end of a lease, at most the net."""
+        net = NET if self._watching().hears else self._step
+        with self._connection.looking() as db:
+            return min(max(next_due(db) - now_ns(), 0) / SECOND, net)
+
+    def _await_commit(self, seen: int, fds: Sequence[int]) -> bool:
+        """After a notice, look until its commit is there: the write precedes it. Tell of *fds*."""
+        pause = 0.0001
+        while pause <= 0.004 and self._connection.data_version() == seen:
+            if self._watching().sleep(pause, fds):
+                return True
+            pause *= 2
+        return False
