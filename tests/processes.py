@@ -48,7 +48,8 @@ class Commands:
 
     def run(self, line: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end, standard input empty unless `input` is given."""
-        given = {"input": b"", "capture_output": True, "timeout": 60, "cwd": self.folder}
+        given = {"input": b"", "capture_output": True, "timeout": 60}
+        given |= {"cwd": self.folder, "env": with_interval(1)}
         return subprocess.run([*BROKER, *line.split()], **{**given, **more})
 
     def start(self, line: str, interval: int = 1, **more: Any) -> subprocess.Popen[bytes]:
@@ -109,7 +110,9 @@ class Commands:
 
 def with_interval(interval: int) -> dict[str, str]:
     """Build an environment in which `--all` takes so many at once."""
-    return {**os.environ, "BROKER_READ_COMMIT_INTERVAL": str(interval)}
+    # Buffered, as a command is where nobody says otherwise.
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**given, "BROKER_READ_COMMIT_INTERVAL": str(interval)}
 
 
 def ended(process: subprocess.Popen[bytes], within: float = 20) -> tuple[int, list[str], str]:

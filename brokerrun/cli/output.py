@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from math import inf
+from errno import EAGAIN
 from types import FrameType
 
 from brokerrun.core.model import Message
@@ -27,7 +27,7 @@ from brokerrun.errors import (
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import BinaryIO, Final
 
 DONE, FAILED, EMPTY = 0, 1, 2
 _SECOND: Final = 10**9
@@ -36,7 +36,7 @@ _WORDS: Final = (  # first that fits: what --json calls the error, and what help
     (QueueNameError, "INVALID_QUEUE_NAME", "names are letters, digits, '_', '-' and '.'"),
     (MessageError, "INVALID_MESSAGE", None),
     (UsageError, "INVALID_ARGUMENT", "`broker --help` and `broker COMMAND --help` say what is"),
-    (StoreBusy, "BUSY", "nothing was done: try again"),
+    (StoreBusy, "BUSY", "try again"),
     (StoreError, "STORE", None),
     (BrokerrunError, "ERROR", None),
 )
@@ -64,7 +64,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._held = False
         self._waiting = 0
-        self._arrived_at = -inf
+        self._arrived_at = -_ECHO
 
     def install(self) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -126,8 +126,8 @@ def _reader_gone() -> bool:
     import select
 
     poll = select.poll()
-    poll.register(1, 0)  # POLLERR is always told: nobody has the other end open
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    poll.register(1, 0)  # always told, of a pipe or of a socket: nobody has the other end open
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def emit(lines: Iterable[str]) -> None:
@@ -139,8 +139,18 @@ def emit(lines: Iterable[str]) -> None:
     if sys.stdout is None:
         raise OSError("it is closed")
     for line in lines:
-        sys.stdout.buffer.write(line.encode() + b"\n")
+        _write_whole(sys.stdout.buffer, line.encode() + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _write_whole(out: BinaryIO, line: bytes) -> None:
+    """Write all of a line: where Python does not buffer (PYTHONUNBUFFERED), one write may stop
+    half-way, on a disk that fills up or after Ctrl-Z and `fg`.
+    """
+    while (written := out.write(line)) != len(line):
+        if written is None:
+            raise BlockingIOError(EAGAIN, "it takes nothing now")
+        line = line[written:]
 
 
 def as_line(message: Message, *, json: bool, stamps: bool, now: int) -> str:

@@ -51,6 +51,7 @@ def _follow(line: Line, follower: Follower, timeout: float) -> NoReturn:
     fds = [1] if stat.S_ISFIFO(os.fstat(1).st_mode) else []
     while True:
         require_output()
-        follower.wait(timeout, fds)
+        if not follower.wait(timeout, fds):
+            continue
         with INTERRUPTS.held(), follower.take() as taken, INTERRUPTS.let_in():
             emit(lines(line, taken))

@@ -235,10 +235,11 @@ class Store(Protocol):
 
     def wait_until(
         self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()
-    ) -> None:
+    ) -> bool:
         """Sleep until *probe* says so: asked at once, after each commit, and when something is due.
 
-        Ends early where one of *fds* can be read or is broken, and no later than *timeout*.
+        Ends early where one of *fds* can be read or is broken, and no later than *timeout*; tells
+        whether *probe* said so.
         """
         ...
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from brokerrun.core.batches import browse, moving, reading
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Message, Selection
+
+_LONGEST_IDLE = 1.0  # seconds after which a taker looks for what dead owners held
 
 
 class Follower:
@@ -30,15 +33,21 @@ class Follower:
         self._target = None if target is None else broker.two(queue, target)[1]
         self._selection, self._peek = Selection(after=after), peek
         self._pages: Iterator[list[Message]] = iter(())
-        self._more = True
+        self._more, self._taken_at = True, time.monotonic()
 
-    def wait(self, timeout: float, fds: Sequence[int] = ()) -> None:
-        """Sleep until there may be something, one of *fds* wakes, or *timeout* seconds passed."""
+    def wait(self, timeout: float, fds: Sequence[int] = ()) -> bool:
+        """Sleep until there may be something, one of *fds* wakes, or *timeout* seconds passed.
+
+        Returns:
+            Whether to take: there may be something, or it is time to look for what the dead held.
+        """
         if self._more:
-            return
+            return True
         store = self._broker.store
         probe = store.look if self._peek else store.ready
-        store.wait_until(lambda: bool(probe(self._queue, self._selection)), timeout, fds)
+        if store.wait_until(lambda: bool(probe(self._queue, self._selection)), timeout, fds):
+            return True
+        return time.monotonic() - self._taken_at > _LONGEST_IDLE
 
     @contextmanager
     def take(self) -> Iterator[list[Message]]:
@@ -48,7 +57,7 @@ class Follower:
         """
         with self._taking() as taken:
             yield taken
-        self._more = bool(taken)
+        self._more, self._taken_at = bool(taken), time.monotonic()
 
     def _taking(self) -> AbstractContextManager[list[Message]]:
         if self._peek:

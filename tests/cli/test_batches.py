@@ -10,7 +10,17 @@ import sys
 from collections import Counter
 
 import pytest
-from processes import PIPE_BYTES, STRIKE, Commands, ended, peak_bytes, stuck, whole
+from processes import (
+    BROKER,
+    PIPE_BYTES,
+    STRIKE,
+    Commands,
+    ended,
+    peak_bytes,
+    stuck,
+    whole,
+    with_interval,
+)
 from support import eventually
 
 MEGABYTE = 1_000_000
@@ -164,10 +174,30 @@ def test_signal_that_comes_twice_loses_nothing(
         [sys.executable, "-c", code],
         cwd=commands.folder,
         capture_output=True,
-        env={**os.environ, "BROKER_READ_COMMIT_INTERVAL": str(interval)},
+        env=with_interval(interval),
         timeout=30,
     )
     assert done.stderr == b""
     assert done.returncode == (0 if "watch" in line else 143)
     assert numbers(done.stdout.decode().splitlines() + commands.left()) == list(range(5))
     assert commands.left("r") == []
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["read q", "read q --all", "move q r", "watch q -q"])
+def test_what_fits_in_half_goes_back(commands: Commands, line: str, unbuffered: str) -> None:
+    """A disk that fills up takes a part of a write, and says so at the next one."""
+    commands.fill(1, body=lambda number: f"{number} ".ljust(8000, "x"))
+    full = commands.folder / "full"
+    full.touch()
+    os.truncate(full, (4096 - 4) * 1024)  # 4 KB more may be written, half of the message
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 4096; exec "$@" >> full', "bash", *BROKER, *line.split()],
+        cwd=commands.folder,
+        env={**with_interval(1), "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert b"standard output: File too large" in done.stderr
+    assert numbers(commands.left()) == [0]

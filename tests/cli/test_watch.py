@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from multiprocessing.connection import Connection as Talk
-from pathlib import Path
 
 import pytest
 from processes import (
-    BROKER,
-    STRIKE,
     Commands,
     cpu_seconds,
     ended,
@@ -25,8 +19,6 @@ from processes import (
     with_interval,
 )
 from support import Child, eventually, sleeps
-
-from brokerrun.core.broker import Broker
 
 MODES = ["watch q", "watch q --peek", "watch q --move r"]
 
@@ -105,22 +97,24 @@ def test_message_of_another_process_is_there_within_10_ms(commands: Commands) ->
         print(f"median {delays[25]:.1f} ms, 90 % {delays[45]:.1f} ms, worst {delays[-1]:.1f} ms")
         return delays[25]
 
-    assert min(median() for _ in range(3)) < 10  # the quietest of three: others use the machine
+    assert any(median() < 10 for _ in range(3))  # others use the machine too
     writer.say(False)
     writer.ends_well()
     told(watcher)
 
 
-@pytest.mark.parametrize("line", MODES)
-def test_idle_watcher_costs_next_to_nothing(commands: Commands, line: str) -> None:
-    watcher = commands.follow(line)
-    eventually(lambda: sleeps(watcher.pid))
-    began, before = time.monotonic(), cpu_seconds(watcher.pid)
+def test_idle_watcher_costs_next_to_nothing(commands: Commands) -> None:
+    watchers = {line: commands.follow(line) for line in MODES}
+    for watcher in watchers.values():
+        eventually(lambda watcher=watcher: sleeps(watcher.pid))
+    began = time.monotonic()
+    before = {line: cpu_seconds(watcher.pid) for line, watcher in watchers.items()}
     until(began + 3)
-    share = (cpu_seconds(watcher.pid) - before) / (time.monotonic() - began)
-    print(f"{line}: {share:.1%} of a core")
-    assert share < 0.03
-    told(watcher)
+    shares = {line: (cpu_seconds(watchers[line].pid) - before[line]) / 3 for line in MODES}
+    print({line: f"{share:.1%} of a core" for line, share in shares.items()})
+    assert max(shares.values()) < 0.03
+    for watcher in watchers.values():
+        told(watcher)
 
 
 def test_traffic_of_other_queues_costs_a_bounded_share(commands: Commands) -> None:
@@ -144,13 +138,17 @@ def test_movers_share_a_queue_without_loss_or_doubles(commands: Commands) -> Non
         with open(commands.folder / str(number), "wb") as file:
             movers.append(commands.follow("watch q --move r", stdout=file))
     bodies = commands.fill(500)
-    eventually(lambda: commands.left() == [], within=60)
+
+    def shown() -> list[list[str]]:
+        return [(commands.folder / str(number)).read_text().splitlines() for number in range(3)]
+
+    # What is moved and not yet printed goes back on a signal: all are printed first.
+    eventually(lambda: sum(map(len, shown())) >= 500, within=60)
     for mover, signum in zip(movers, [signal.SIGINT, signal.SIGTERM, signal.SIGINT], strict=True):
         told(mover, signum)
-    shown = [(commands.folder / f"{n}").read_text().splitlines() for n in range(3)]
-    assert Counter(line for each in shown for line in each) == Counter(bodies)
+    assert Counter(line for each in shown() for line in each) == Counter(bodies)
     assert commands.left("r") == bodies
-    assert [sorted(each, key=int) == each for each in shown] == [True] * 3
+    assert [sorted(each, key=int) == each for each in shown()] == [True] * 3
 
 
 def test_move_is_done_before_it_is_shown(commands: Commands) -> None:
@@ -160,110 +158,6 @@ def test_move_is_done_before_it_is_shown(commands: Commands) -> None:
         assert line_of(watcher) == f"m{number}"
         assert commands.left("r")[-1] == f"m{number}"
     told(watcher)
-
-
-def removed(database: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        os.unlink(f"{database}{suffix}")
-
-
-def replaced(database: Path) -> None:
-    with Broker(f"{database}.new") as broker:
-        broker.write("q", "of another database")
-    os.replace(f"{database}.new", database)
-
-
-def cleaned(database: Path) -> None:
-    subprocess.run([*BROKER, "--cleanup"], cwd=database.parent, check=True)
-
-
-@pytest.mark.parametrize(
-    ("line", "loss"),
-    [*((line, loss) for line in MODES for loss in (removed, replaced)), ("watch q", cleaned)],
-)
-def test_watcher_whose_database_goes_ends_within_a_second(
-    commands: Commands, line: str, loss: Callable[[Path], None]
-) -> None:
-    commands.fill(1, queue="other")
-    watcher = commands.follow(line)
-    eventually(lambda: sleeps(watcher.pid))
-    loss(Path(commands.database))
-    gone = time.monotonic()
-    status, shown, said = ended(watcher)
-    assert time.monotonic() - gone < 1
-    assert (status, shown) == (1, [])
-    assert "deleted, renamed or replaced" in said
-    assert said.count("\n") == 1
-
-
-@pytest.mark.parametrize("line", MODES)
-def test_watcher_whose_reader_goes_ends_at_once_also_while_idle(
-    commands: Commands, line: str
-) -> None:
-    watcher = commands.follow(line)
-    eventually(lambda: sleeps(watcher.pid))
-    assert watcher.stdout is not None
-    gone = time.monotonic()
-    watcher.stdout.close()
-    assert watcher.wait(5) == 0
-    assert time.monotonic() - gone < 0.5
-    assert watcher.stderr is not None
-    assert watcher.stderr.read() == b""
-
-
-def test_reader_that_goes_takes_nothing_with_it(commands: Commands) -> None:
-    bodies = commands.fill(300, body=lambda number: f"{number} ".ljust(3000, "x"))
-    watcher = commands.follow("watch q")
-    subprocess.run(["head", "-n1"], stdin=watcher.stdout, stdout=subprocess.DEVNULL, check=True)
-    assert watcher.stdout is not None
-    watcher.stdout.close()
-    assert watcher.wait(5) == 0
-    left = commands.left()
-    assert len(left) > 250
-    assert left == bodies[-len(left) :]
-
-
-@pytest.mark.parametrize("line", MODES)
-def test_stuck_watcher_ends_on_a_signal_and_keeps_what_it_did_not_print(
-    commands: Commands, line: str
-) -> None:
-    commands.fill(100, body=lambda number: f"{number} ".ljust(3000, "x"))
-    watcher = commands.follow(line)
-    eventually(lambda: stuck(watcher.pid))
-    began = time.monotonic()
-    watcher.send_signal(signal.SIGTERM)
-    assert watcher.wait(5) == 0
-    assert time.monotonic() - began < 2
-    shown = len(ended(watcher)[1])
-    left, moved = len(commands.left()), len(commands.left("r"))
-    assert (left, moved) == (
-        100 if "--peek" in line else 100 - shown,
-        shown if "--move" in line else 0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "point", "turn"),
-    [
-        ("watch q -q", "Broker.read", 1),
-        ("watch q -q", "as_line", 1),
-        ("watch q -q --peek", "as_line", 3),
-    ],
-)
-@pytest.mark.parametrize("times", [1, 2])
-def test_signal_between_taking_and_printing_neither_loses_nor_prints_what_is_left(
-    commands: Commands, line: str, point: str, turn: int, times: int
-) -> None:
-    commands.fill(3)
-    strike = f"strike({point!r}, {times}, {turn})\nsys.argv[1:] = {line.split()!r}"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{STRIKE}\n{strike}\nmain()"],
-        cwd=commands.folder,
-        capture_output=True,
-        timeout=30,
-    )
-    assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"")
-    assert commands.left() == ["0", "1", "2"]
 
 
 def test_peek_shows_each_message_once(commands: Commands) -> None:
@@ -356,14 +250,6 @@ def test_what_cannot_be_watched_is_refused(commands: Commands, line: str) -> Non
     done = commands.run(line)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"broker: error: ")
-
-
-def test_watch_into_nowhere_takes_nothing(commands: Commands) -> None:
-    commands.fill(3)
-    with open("/dev/full", "wb") as full:
-        done = commands.run("watch q -q", stdout=full, capture_output=False, stderr=subprocess.PIPE)
-    assert (done.returncode, b"No space left" in done.stderr) == (1, True)
-    assert commands.left() == ["0", "1", "2"]
 
 
 def test_watch_by_the_polling_that_stands_in(commands: Commands) -> None:

@@ -62,6 +62,7 @@ VALUES = {
     "NAME": FILES,
 }
 WORDS = {
+    "MESSAGE": ODD,
     "[MESSAGE]": ODD,
     "[QUEUE]": QUEUES,
     "[QUEUE...]": QUEUES,

@@ -35,10 +35,9 @@ def test_a_safe_worker_puts_a_failure_off_and_goes_on(place: Place) -> None:
     assert "exit status 9" in place.run("broker", "history", str(left.id))
 
 
-@pytest.mark.parametrize("script", WORKERS)
-def test_a_command_that_reads_nothing_succeeds(place: Place, script: str) -> None:
+def test_a_command_that_reads_nothing_succeeds(place: Place) -> None:
     place.write("tasks", "more than a pipe holds " * 10_000)
-    place.run(script, "-w", "10ms", "tasks", "./deaf")
+    place.run("safe_worker.sh", "tasks", "./deaf")
     assert place.messages("tasks") == []
 
 
@@ -108,9 +107,9 @@ def test_a_resilient_worker_keeps_the_lease_of_a_long_message(place: Place) -> N
 def test_a_resilient_worker_tries_a_failure_again(place: Place) -> None:
     place.write("tasks", *ODD_BODIES[:1])
     place.script("flaky", "[ -e failed ] || { touch failed; exit 1; }; exec ./note")
-    place.run("resilient_worker.sh", "-w", "2500ms", "tasks", "./flaky")
+    place.start("resilient_worker.sh", "tasks", "./flaky")
+    eventually(lambda: place.noted() and not place.messages("tasks"), within=20)
     assert place.noted() == ODD_BODIES[:1]
-    assert place.messages("tasks") == []
 
 
 # ------------------------------------------------------------------------------- dead letters
@@ -132,9 +131,9 @@ def test_a_dead_letter_waits_to_be_redriven(place: Place) -> None:
 
 
 def test_retries_end_at_the_limit(place: Place) -> None:
-    place.write("tasks", "bad", ODD_BODIES[0])
+    place.write("tasks", "bad")
     place.run("dead_letters.sh", "retry", "3", "tasks", "./picky")
-    assert (place.noted("tried"), place.noted()) == (["bad"] * 3, ODD_BODIES[:1])
+    assert place.noted("tried") == ["bad"] * 3
     assert (place.bodies("tasks"), place.bodies("tasks.dlq")) == ([], ["bad"])
 
 

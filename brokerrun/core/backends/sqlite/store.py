@@ -388,13 +388,13 @@ class SqliteStore:
 
     def wait_until(
         self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()
-    ) -> None:
+    ) -> bool:
         self.flush()
         if self._waiter is None:
             from brokerrun.core.backends.sqlite.waiting import Waiter  # ctypes: not for commands
 
             self._waiter = Waiter(self.connection)
-        self._waiter.wait(probe, timeout, fds)
+        return self._waiter.wait(probe, timeout, fds)
 
     def ready(self, queue: str, selection: Selection = Selection()) -> bool:  # noqa: B008
         with self.connection.looking() as db:

@@ -24,7 +24,7 @@ class Waiter:
         self._watch: LogWatch | None = None
         self._watched = 0  # the opening of the connection whose log is watched
 
-    def wait(self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()) -> None:
+    def wait(self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()) -> bool:
         """Sleep as `Store.wait_until` promises."""
         deadline = time.monotonic() + timeout
         deaf, in_vain = _LEAST_DEAF, False
@@ -32,15 +32,17 @@ class Waiter:
             seen = self._connection.data_version()
             watch = self._watching()
             left = deadline - time.monotonic()
-            if left <= 0 or probe():
-                return
+            if probe():
+                return True
+            if left <= 0:
+                return False
             if in_vain:  # the traffic of others: be deaf for a moment
                 if watch.sleep(min(deaf, left), fds):
-                    return
+                    return False
                 deaf, in_vain = min(deaf * 2, _MOST_DEAF), False
                 continue
             if watch.wait(min(left, self._until_due()), fds) or self._await_commit(seen, fds):
-                return
+                return False
             in_vain = self._connection.data_version() != seen
             deaf = deaf if in_vain else _LEAST_DEAF
             self._connection.check_file()
