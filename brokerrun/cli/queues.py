@@ -96,13 +96,16 @@ def _all_stats(line: Line) -> list[QueueStats]:
 
 
 def _facts(found: QueueStats) -> dict[str, object]:
-    return {
+    """What --json says of a queue; delayed and running, parts of pending, only where there are."""
+    facts: dict[str, object] = {
         "queue": found.queue,
         "pending": found.pending,
         "claimed": found.claimed,
         "total": found.total,
         "exists": found.exists,
     }
+    parts = {"delayed": found.delayed, "running": found.running}
+    return facts | {name: number for name, number in parts.items() if number}
 
 
 def _counts(found: QueueStats, read_too: bool) -> str:

@@ -342,6 +342,28 @@ def test_output_is_utf8_whatever_the_locale(broker: Run) -> None:
     assert done.stdout == "ü€\n\n".encode()
 
 
+def test_json_of_a_queue_tells_what_waits_for_its_time_and_what_is_in_hand(broker: Run) -> None:
+    broker("write q now")
+    plain = {"queue": "q", "pending": 1, "claimed": 0, "total": 1, "exists": True}
+    assert json.loads(broker("stats q --json").stdout) == plain
+    broker("write q later --delay 1h")
+    broker("claim q")
+    parts = {"pending": 2, "total": 2, "delayed": 1, "running": 1}
+    assert json.loads(broker("stats q --json").stdout) == plain | parts
+    assert json.loads(broker("list --json").stdout) == plain | parts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_one_command_moves_a_million_and_no_more(broker: Run, tmp_path: Path) -> None:
+    with Broker(str(tmp_path / ".broker.db")) as store:
+        for _ in range(11):
+            store.write_many("q", ["x"] * 100_000)
+    with open(os.devnull, "wb") as nowhere:
+        assert broker("move q r --all", stdout=nowhere, timeout=300).returncode == 0
+    assert broker("list").stdout == b"q: 100000\nr: 1000000\n"
+
+
 def test_version_and_bare_call(broker: Run) -> None:
     assert re.fullmatch(rb"broker \d+\.\d+\.\d+\n", broker("--version").stdout)
     bare = broker("")

@@ -123,7 +123,7 @@ def test_one_that_waits_finds_what_a_killed_process_held(broker: Shell) -> None:
     broker.ok("write q x")
     holder = broker.start("exec q -- sleep 60")
     eventually(lambda: broker.one().state is State.LEASED)
-    waiting = broker.start("claim q --wait 20s --json")
+    waiting = broker.start("claim q --wait 60s --json")
     eventually(lambda: sleeps(waiting.pid))
     end(holder, signal.SIGKILL)
     [facts] = end(waiting).json

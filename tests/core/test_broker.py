@@ -12,6 +12,7 @@ from brokerrun.core.broker import MAX_MESSAGE_BYTES, MAX_NAME_LENGTH, Broker
 from brokerrun.core.model import QueueStats, Selection
 from brokerrun.core.queue import Queue
 from brokerrun.errors import (
+    AliasError,
     MessageError,
     QueueNameError,
     StoreMissing,
@@ -128,6 +129,21 @@ def test_a_broker_that_may_not_create_makes_nothing(database: str) -> None:
     with pytest.raises(StoreMissing):
         broker.queues()
     assert list(Path(database).parent.iterdir()) == []
+
+
+def test_an_alias_means_its_queue_for_every_verb_and_a_plain_name_never_does(
+    broker: Broker,
+) -> None:
+    broker.store.add_alias("inbox", "q")
+    broker.write("inbox", "literal")
+    broker.write("@inbox", "x")
+    assert [message.body for message in broker.peek("@inbox")] == ["x"]
+    assert broker.stats("@inbox").queue == "q"
+    assert [message.queue for message in broker.move("@inbox", "r")] == ["r"]
+    assert broker.read("@inbox") == []
+    assert broker.delete("inbox") == 1
+    with pytest.raises(AliasError, match="@nobody"):
+        broker.write("@nobody", "x")
 
 
 def test_an_unknown_engine_is_refused_by_name() -> None:

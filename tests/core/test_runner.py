@@ -224,6 +224,15 @@ def test_what_is_no_file_is_refused(database: str, make: Callable[[str], None]) 
     assert os.listdir(Path(database).parent) == ["queue.db"]
 
 
+def test_an_old_sqlite_is_refused_by_its_version(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreError, match=r"SQLite .* is too old: brokerrun needs 3\.35\.0"):
+        SqliteStore(database).put("q", ["x"])
+    assert not os.path.exists(database)
+
+
 def test_a_folder_that_is_not_there_is_named(database: str) -> None:
     with pytest.raises(StoreError, match="No such file"):
         SqliteStore(f"{database}/none/queue.db").put("q", ["x"])

@@ -11,6 +11,7 @@ from brokerrun.core.statements import beside
 from brokerrun.errors import StoreError, StoreMissing, StoreRefused
 
 APPLICATION_ID = 0x62726B72  # "brkr"
+LEAST_SQLITE = (3, 35, 0)
 MIGRATIONS = ("schema.sql", "aliases.sql")
 _OF_THE_SYSTEM = (
     sqlite3.SQLITE_CANTOPEN,
@@ -19,6 +20,16 @@ _OF_THE_SYSTEM = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
 )
+
+
+def must_be_new_enough() -> None:
+    """Raise where Python brought an SQLite that does not know our statements."""
+    if sqlite3.sqlite_version_info < LEAST_SQLITE:
+        least = ".".join(map(str, LEAST_SQLITE))
+        raise StoreError(
+            f"SQLite {sqlite3.sqlite_version} is too old: brokerrun needs {least} or later; "
+            "use a Python that brings one"
+        )
 
 
 def must_be_there(path: str) -> None:

@@ -15,7 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from brokerrun.core.backends.sqlite import forks
-from brokerrun.core.backends.sqlite.birth import address, be_ours, must_be_there, refuse_stranger
+from brokerrun.core.backends.sqlite.birth import (
+    address,
+    be_ours,
+    must_be_new_enough,
+    must_be_there,
+    refuse_stranger,
+)
 from brokerrun.core.backends.sqlite.forks import Identity
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.settings import Settings
@@ -153,6 +159,7 @@ class Connection:
         return self._db or self._open()
 
     def _open(self) -> sqlite3.Connection:
+        must_be_new_enough()
         forks.close_orphans()
         self._must_be_safe()  # before the turnstile, in which the thread in question may be still
         if not self.create:
