@@ -22,11 +22,11 @@ from brokerrun.core.leases import (
 )
 from brokerrun.core.leases import extend as extend_lease
 from brokerrun.core.model import Claim, Effect, Held, Settlement
+from brokerrun.core.recovery import LOOK_SECONDS
 from brokerrun.core.retry import Ended, Outcome, RetryPolicy, dead_letter_of, release
 from brokerrun.core.states import Event
 from brokerrun.errors import StoreMissing, UsageError
 
-LOOK = 1.0  # seconds in which one that waits notices what a dead process held
 _SECOND = 10**9
 
 
@@ -49,7 +49,7 @@ def claim(line: Line) -> int:
             if left <= 0:
                 return EMPTY
             INTERRUPTS.check()
-            broker.store.wait([broker.resolve(queue)], min(left, LOOK))
+            broker.store.wait([broker.resolve(queue)], min(left, LOOK_SECONDS))
 
 
 def _hand_out(line: Line, broker: Broker, claims: list[Claim], ends_at: int) -> None:
@@ -118,7 +118,13 @@ def policy_of(line: Line, broker: Broker) -> Callable[[str], RetryPolicy]:
     """Build the retry policy of a queue from the options."""
     attempts = count("--max-attempts", line.max_attempts, RetryPolicy().max_attempts)
     dead = None if line.dead_letter is None else broker.resolve(line.dead_letter)
-    return lambda queue: RetryPolicy(attempts, dead_letter=dead or dead_letter_of(queue))
+
+    def policy(queue: str) -> RetryPolicy:
+        if dead == queue:
+            raise UsageError(f"--dead-letter: {queue!r} is the queue itself: name another one")
+        return RetryPolicy(attempts, dead_letter=dead or dead_letter_of(queue))
+
+    return policy
 
 
 def _claimed(

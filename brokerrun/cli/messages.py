@@ -26,7 +26,7 @@ from brokerrun.core.batches import browse, moving, reading
 from brokerrun.core.broker import check_queue
 from brokerrun.core.ids import now_ns, parse_bound, parse_id
 from brokerrun.core.model import Message, Selection
-from brokerrun.core.recovery import give_back
+from brokerrun.core.recovery import LOOK_SECONDS, give_back
 from brokerrun.errors import StoreMissing, UsageError
 from brokerrun.values import TYPE_CHECKING
 
@@ -55,7 +55,11 @@ def read(line: Line) -> int:
             left = deadline - time.monotonic()
             if count or left <= 0:
                 return DONE if count else EMPTY
-            broker.store.wait([broker.resolve(queue)], left)
+            name = broker.resolve(queue)
+            broker.store.wait_until(
+                lambda: broker.store.ready(name, selection),  # noqa: B023
+                min(left, LOOK_SECONDS),
+            )
 
 
 def peek(line: Line) -> int:

@@ -11,13 +11,14 @@ from typing import Final
 
 from brokerrun.cli.grammar import Line
 from brokerrun.cli.history import signal_name
-from brokerrun.cli.leases import LOOK, policy_of
+from brokerrun.cli.leases import policy_of
 from brokerrun.cli.output import DONE, EMPTY, FAILED, INTERRUPTS, Interrupted, say
 from brokerrun.cli.place import open_broker, read_place
 from brokerrun.cli.values import seconds, some_seconds
 from brokerrun.core.broker import Broker, check_queue
 from brokerrun.core.ids import now_ns
 from brokerrun.core.model import Claim, Held, Wanted
+from brokerrun.core.recovery import LOOK_SECONDS
 from brokerrun.core.retry import Ended, Outcome, RetryPolicy, acknowledge, release
 from brokerrun.errors import BrokerrunError, StoreMissing
 from brokerrun.supervisor.processes import die_with, strike_group
@@ -42,7 +43,8 @@ def run(line: Line) -> int:
     deadline = time.monotonic() + patience
     with open_broker(read_place(line), create=patience > 0) as broker:
         try:
-            name, policy = broker.resolve(queue), policy_of(line, broker)
+            name = broker.resolve(queue)
+            policy = policy_of(line, broker)(name)
             broker.stats(name)  # before an owner leaves its lock file where there is no store
         except StoreMissing:
             return EMPTY
@@ -51,13 +53,13 @@ def run(line: Line) -> int:
         while True:
             with INTERRUPTS.held():
                 claims = broker.claim(wanted)
-                results += [_handle(line, broker, each, policy(name), timeout) for each in claims]
+                results += [_handle(line, broker, each, policy, timeout) for each in claims]
             left = deadline - time.monotonic()
             if not (claims and line.all) and (results or left <= 0):
                 break
             INTERRUPTS.check()
             if not claims:
-                broker.store.wait([name], min(left, LOOK))
+                broker.store.wait([name], min(left, LOOK_SECONDS))
     return EMPTY if not results else DONE if all(results) else FAILED
 
 

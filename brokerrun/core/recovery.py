@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from brokerrun.core.store import Store
 
 
+LOOK_SECONDS = 1.0  # in which one that waits notices what a dead process held
+
+
 def give_back(store: Store) -> bool:
     """Make the messages of dead owners ready again; tell whether there were any.
 

@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from brokerrun.core.batches import browse, moving, reading
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Message, Selection
-
-_LONGEST_IDLE = 1.0  # seconds after which a taker looks for what dead owners held
+from brokerrun.core.recovery import LOOK_SECONDS
 
 
 class Follower:
@@ -47,7 +46,7 @@ class Follower:
         probe = store.look if self._peek else store.ready
         if store.wait_until(lambda: bool(probe(self._queue, self._selection)), timeout, fds):
             return True
-        return time.monotonic() - self._taken_at > _LONGEST_IDLE
+        return time.monotonic() - self._taken_at > LOOK_SECONDS
 
     @contextmanager
     def take(self) -> Iterator[list[Message]]:

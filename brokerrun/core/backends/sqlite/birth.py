@@ -93,10 +93,7 @@ def _version(path: str) -> int:
     if ident != APPLICATION_ID:
         raise _stranger(path)
     if version > len(MIGRATIONS):
-        raise StoreRefused(
-            f"{path}: of a newer brokerrun (version {version}, this one knows "
-            f"{len(MIGRATIONS)}): upgrade brokerrun"
-        )
+        raise newer(path, version)
     if version < 1:
         raise StoreRefused(f"{path}: damaged: version {version}")
     return version
@@ -114,6 +111,14 @@ def _stranger(path: str) -> StoreRefused:
         )
     return StoreRefused(
         f"{path}: a SQLite database, but not brokerrun's; it was left as it is: name another file"
+    )
+
+
+def newer(path: str, version: int) -> StoreRefused:
+    """Word the refusal of a file of a later version."""
+    return StoreRefused(
+        f"{path}: of a newer brokerrun (version {version}, this one knows {len(MIGRATIONS)}): "
+        "upgrade brokerrun"
     )
 
 

@@ -16,10 +16,12 @@ from contextlib import contextmanager, suppress
 
 from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.birth import (
+    MIGRATIONS,
     address,
     be_ours,
     must_be_new_enough,
     must_be_there,
+    newer,
     refuse_stranger,
 )
 from brokerrun.core.backends.sqlite.forks import Identity
@@ -173,6 +175,9 @@ class Connection:
             self._file = _identity(self.path)
             db = self._connect()
             try:
+                version = db.execute("pragma user_version").fetchone()[0]
+                if version > len(MIGRATIONS):  # in the log only: not to be seen from outside
+                    raise newer(self.path, version)
                 # Before a table was read, the connection holds no lock that keeps the log.
                 db.execute("select id from last").fetchone()
                 self._wal = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
