@@ -7,13 +7,14 @@ import os
 import pty
 import re
 import select
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from processes import BROKER, Commands
+from processes import Commands
 
 from brokerrun.cli import broker, completion
 from brokerrun.cli.full_parser import VERBS
@@ -131,7 +132,9 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
-            env = {**os.environ, "PS1": "> ", "TERM": "dumb", "BROKER": " ".join(BROKER)}
+            # Completion calls the command by its name: the one that is installed beside us.
+            path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+            env = {**os.environ, "PS1": "> ", "TERM": "dumb", "PATH": path}
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], env)
 
     def see(self, text: str, within: float = 10) -> str:
@@ -156,7 +159,7 @@ class Terminal:
 def terminal(stocked: Commands) -> Iterator[Terminal]:
     terminal = Terminal(stocked.folder)
     terminal.see("> ")
-    terminal.type('broker() { $BROKER "$@"; }; eval "$(broker completion bash)"; echo re""ady\n')
+    terminal.type('eval "$(broker completion bash)"; echo re""ady\n')
     terminal.see("ready\r\n")
     yield terminal
     terminal.close()
