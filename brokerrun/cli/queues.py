@@ -36,10 +36,15 @@ def stats(line: Line) -> int:
 
 def exists(line: Line) -> int:
     """Tell by the exit status whether a queue holds a row, read ones included."""
-    found = _stats(line)
+    with open_broker(read_place(line), create=False) as broker:
+        queue = broker.resolve(line.queue or "")
+        try:
+            there = broker.store.exists(queue)
+        except StoreMissing:
+            there = False
     if line.json:
-        emit([as_json({"queue": found.queue, "exists": found.exists})])
-    return DONE if found.exists else EMPTY
+        emit([as_json({"queue": queue, "exists": there})])
+    return DONE if there else EMPTY
 
 
 def rename(line: Line) -> int:

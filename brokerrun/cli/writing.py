@@ -9,7 +9,7 @@ from brokerrun.cli.grammar import Line
 from brokerrun.cli.output import DONE, EMPTY, INTERRUPTS, OutputError, as_json, emit, watched, why
 from brokerrun.cli.place import open_broker, read_place
 from brokerrun.cli.values import priority_of, seconds
-from brokerrun.core.broker import check_body, check_queue
+from brokerrun.core.broker import check_queue
 from brokerrun.core.model import Draft
 from brokerrun.errors import MessageError, StoreMissing, UsageError
 from brokerrun.values import TYPE_CHECKING
@@ -69,7 +69,7 @@ def _drafts(line: Line, most_bytes: int) -> list[Draft]:
     longest = most_bytes if line.lines else 6 * most_bytes + 4096
     texts = _lines(_input(line.message), longest)
     if line.lines:
-        return [Draft(check_body(text, most_bytes), delay, priority) for _, text in texts]
+        return [Draft(text, delay, priority) for _, text in texts]
     from brokerrun.cli.ndjson import draft_of
 
     common = Draft("", delay, priority)

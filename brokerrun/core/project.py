@@ -10,15 +10,15 @@ import os
 import stat
 from collections.abc import Iterator
 
+from brokerrun.core.backends import is_ours
 from brokerrun.core.names import nearest, shown
 from brokerrun.core.settings import ENGINES, Settings, check_engine
-from brokerrun.errors import StoreRefused, UsageError
+from brokerrun.errors import UsageError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Final
 
-APPLICATION_ID: Final = 0x62726B72  # "brkr"
 MOST_LEVELS: Final = 100
 _KEYS: Final = ("version", "backend", "target", "backend_options")
 _OURS, _NOTHING = "", "is not there"
@@ -103,7 +103,12 @@ def _device(folder: str, below: int | None) -> int | None:
 
 
 def _look(path: str) -> str:
-    """Return why the database at *path* cannot be used."""
+    """Return why the database at *path* cannot be used.
+
+    The engine alone opens it: to open and close the file past it would take away all locks that
+    this process has on it.
+    https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
     path = os.path.realpath(path)
     try:
         status = os.stat(path)
@@ -117,40 +122,11 @@ def _look(path: str) -> str:
         return "may not be read and written"
     if not _may(os.path.dirname(path), os.W_OK | os.X_OK):
         return "is in a folder that may not be written"
-    return _recognise(path)
+    return _OURS if is_ours(path) else "is no database of ours"
 
 
 def _may(path: str, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _recognise(path: str) -> str:
-    """Return why the file at *path* is not ours.
-
-    By way of SQLite: to open and close the file past it would take away all locks that this process
-    has on it. https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
-    """
-    import sqlite3
-
-    address = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    try:
-        db = sqlite3.connect(f"file:{address}?mode=ro&immutable=1", uri=True)
-        try:
-            # Else a header that counts pages which only the log has so far would be refused.
-            db.execute("pragma writable_schema = on")
-            if db.execute("pragma application_id").fetchone()[0] == APPLICATION_ID:
-                return _OURS
-            magic = db.execute("select value from meta where key = 'magic'").fetchone()
-        finally:
-            db.close()
-    except sqlite3.DatabaseError:
-        return "is no database of ours"
-    if magic and str(magic[0]).startswith("simplebroker"):
-        raise StoreRefused(
-            f"{path}: a SimpleBroker database, which brokerrun leaves as it is: take its messages "
-            f"over with `broker -f NEW import {path}`"
-        )
-    return "is no database of ours"
 
 
 def _faults(content: dict[str, object]) -> Iterator[str]:

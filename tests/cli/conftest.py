@@ -5,6 +5,15 @@ from pathlib import Path
 
 import pytest
 from processes import Commands
+from shell import Shell
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Shell]:
+    """Make a folder in which commands run, most of them in this process."""
+    shell = Shell(tmp_path)
+    yield shell
+    shell.close()
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from shell import EVERY, Shell, end
@@ -17,13 +15,6 @@ from supervised import lives
 from support import eventually
 
 from brokerrun.core.states import State
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
 
 
 def script(broker: Shell, text: str) -> str:

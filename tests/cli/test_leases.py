@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import Connection as Talk
 from pathlib import Path
 
@@ -19,13 +18,6 @@ from brokerrun.core.leases import acknowledge, claim_for, receipt_text
 from brokerrun.core.states import State
 
 GONE = "1795545666661470208-0123456789abcdef"  # a receipt of nothing that is there
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
 
 
 def claim(broker: Shell, words: str = "q") -> str:

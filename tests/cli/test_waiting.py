@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ from shell import Shell, end
 from support import eventually
 
 from brokerrun.core.backends.sqlite.birth import MIGRATIONS
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
 
 
 def writes(broker: Shell) -> int:

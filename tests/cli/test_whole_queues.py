@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from supervised import Site
 from support import eventually, sleeps
 
 from brokerrun.core.states import State
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
-
 
 # ----------------------------------------------------------------------------------------- alias
 

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from brokerrun.cli.broker import run
 from brokerrun.core.model import Selection
 
 GONE = "1795545666661470208-0123456789abcdef"  # a receipt of nothing that is there
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
 
 
 # ------------------------------------------------------------------------------ delay, priority

@@ -217,7 +217,7 @@ def test_simplebroker_database_is_refused_with_what_imports_it(project: str) -> 
     near = f"{project}/inner/.broker.db"
     make_simplebroker(near)
     with pytest.raises(
-        StoreRefused, match=f"{near}: a SimpleBroker.*`broker -f NEW import {near}`"
+        StoreRefused, match=f"{near}: a SimpleBroker.*`broker -f NEW.db import {near}`"
     ):
         find_database(SCOPE)
     assert sorted(os.listdir(f"{project}/inner")) == [".broker.db", "deep"]

@@ -1,4 +1,4 @@
-"""The engines: URL scheme -> opener. An engine is a folder here and a line in BACKENDS."""
+"""The engines: URL scheme -> folder. An engine is a folder here and a line in BACKENDS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from brokerrun.core.backends.sqlite.simplebroker import Found
     from brokerrun.core.store import Store
 
-BACKENDS: Final = {"sqlite": "brokerrun.core.backends.sqlite.store"}
+BACKENDS: Final = {"sqlite": "brokerrun.core.backends.sqlite"}
 
 
 def open_store(
@@ -31,8 +31,8 @@ def open_store(
     Raises:
         UsageError: No engine of ours has that scheme.
     """
-    engine, rest = _engine(target)
-    opener: Callable[..., Store] = engine.open_store
+    module, rest = _module(target, "store")
+    opener: Callable[..., Store] = module.open_store
     return opener(rest, create=create, settings=settings)
 
 
@@ -43,9 +43,20 @@ def remove_store(target: str) -> bool:
         StoreRefused: It is not ours.
         StoreBusy: A supervisor serves it.
     """
-    engine, rest = _engine(target)
-    remove: Callable[[str], bool] = engine.remove_store
+    module, rest = _module(target, "removal")
+    remove: Callable[[str], bool] = module.remove_store
     return remove(rest)
+
+
+def is_ours(path: str) -> bool:
+    """Tell whether the file at *path* is a database of ours, whole or not; touch nothing.
+
+    Raises:
+        StoreRefused: It is SimpleBroker's.
+    """
+    from brokerrun.core.backends.sqlite import birth
+
+    return birth.is_ours(path)
 
 
 def read_simplebroker(path: str) -> AbstractContextManager[Found]:
@@ -55,10 +66,11 @@ def read_simplebroker(path: str) -> AbstractContextManager[Found]:
     return simplebroker.read_simplebroker(path)
 
 
-def _engine(target: str) -> tuple[ModuleType, str]:
+def _module(target: str, part: str) -> tuple[ModuleType, str]:
+    """Load a part of the engine that *target* names; return it, and what comes behind `://`."""
     scheme, separator, rest = target.partition("://")
     if not separator:
         scheme, rest = "sqlite", target
     if scheme not in BACKENDS:
         raise UsageError(f"unknown engine {scheme!r}: expected one of {', '.join(BACKENDS)}")
-    return import_module(BACKENDS[scheme]), rest
+    return import_module(f"{BACKENDS[scheme]}.{part}"), rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from brokerrun.core.statements import beside
 from brokerrun.errors import StoreError, StoreMissing, StoreRefused
@@ -91,7 +91,11 @@ def _version(path: str) -> int:
     """Return the version of a file of ours; refuse any other."""
     ident, version = _look_from_outside(path)
     if ident != APPLICATION_ID:
-        raise _stranger(path)
+        _refuse_simplebroker(path)
+        raise StoreRefused(
+            f"{path}: a SQLite database, but not brokerrun's; it was left as it is: "
+            "name another file"
+        )
     if version > len(MIGRATIONS):
         raise newer(path, version)
     if version < 1:
@@ -99,19 +103,35 @@ def _version(path: str) -> int:
     return version
 
 
-def _stranger(path: str) -> StoreRefused:
+def is_ours(path: str) -> bool:
+    """Tell whether the file is ours, whole or not, of whatever version; touch nothing.
+
+    Raises:
+        StoreRefused: It is SimpleBroker's.
+    """
+    try:
+        with closing(sqlite3.connect(address(path, "mode=ro&immutable=1"), uri=True)) as db:
+            # Else a header that counts pages which only the log has so far would be refused.
+            db.execute("pragma writable_schema = on")
+            ident: int = db.execute("pragma application_id").fetchone()[0]
+    except sqlite3.DatabaseError:
+        return False
+    if ident == APPLICATION_ID:
+        return True
+    _refuse_simplebroker(path)
+    return False
+
+
+def _refuse_simplebroker(path: str) -> None:
     from shlex import quote
 
     from brokerrun.core.backends.sqlite.simplebroker import is_simplebroker  # not for commands
 
     if is_simplebroker(path):
-        return StoreRefused(
+        raise StoreRefused(
             f"{path}: a SimpleBroker database; it was left as it is: "
             f"`broker -f NEW.db import {quote(path)}` takes over what is in it"
         )
-    return StoreRefused(
-        f"{path}: a SQLite database, but not brokerrun's; it was left as it is: name another file"
-    )
 
 
 def newer(path: str, version: int) -> StoreRefused:

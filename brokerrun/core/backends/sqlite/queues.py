@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from glob import escape, glob
 
-from brokerrun.core.backends.sqlite.birth import refuse_stranger
-from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, lockfile_of
 from brokerrun.core.backends.sqlite.rows import (
     SQL,
     Database,
@@ -20,9 +15,9 @@ from brokerrun.core.backends.sqlite.rows import (
     touched,
 )
 from brokerrun.core.model import Message, QueueStats, Summary
-from brokerrun.errors import AliasError, MessageError, StoreBusy, StoreError, UsageError
+from brokerrun.errors import AliasError, MessageError, UsageError
 
-_COMPANIONS = ("-wal", "-shm", "-journal", ".birth", ".birth-journal")
+_LOADED = ("id", "queue", "ready_at", "priority", "attempts", "body")
 
 
 def count(db: Database, number: int, name: str) -> QueueStats:
@@ -98,38 +93,3 @@ def load(db: Database, messages: Iterable[Message], aliases: Sequence[tuple[str,
         added = touched(db, "add_alias", name=name, target=target)
         if not added and rows(db, "alias_target", name=name) != [(target,)]:
             raise AliasError(f"alias {name!r} stands for another queue already: nothing was stored")
-
-
-_LOADED = ("id", "queue", "ready_at", "priority", "attempts", "body")
-
-
-def remove_file(path: str) -> bool:
-    """Delete a database with all that lies beside it, its lock file last.
-
-    Raises:
-        StoreRefused: It is not ours.
-        StoreBusy: A supervisor serves it.
-    """
-    path = os.path.realpath(path)
-    there, lock = os.path.lexists(path), lockfile_of(path)
-    if not there and not any(map(os.path.lexists, [*_beside(path), lock.path])):
-        return False
-    refuse_stranger(path)
-    lock.enter(BUSY_TIMEOUT)
-    try:
-        # Inside: who begins to attend now opens the database after us, and makes another.
-        if lock.attended():
-            raise StoreBusy(f"{path}: a supervisor serves it: `brokerrun down` first")
-        for each in (path, *_beside(path), lock.path):
-            with suppress(FileNotFoundError):
-                os.unlink(each)
-    except OSError as error:
-        raise StoreError(f"{error.filename}: cannot be deleted: {error.strerror}") from error
-    finally:
-        lock.leave()
-    return there
-
-
-def _beside(path: str) -> list[str]:
-    """List what may lie beside a database, its lock file apart; also what supervisors left."""
-    return [*(path + end for end in _COMPANIONS), *glob(escape(path) + ".*.slots")]

@@ -264,8 +264,8 @@ class Connection:
         size, bound = self._wal_bytes(), self._bound_bytes
         if size < bound:
             self._attempted_bytes = 0
-        due = size >= max(bound, self._attempted_bytes) and not self.lockfile.attended()
-        due = due and bound > 0
+        due = bound > 0 and size >= max(bound, self._attempted_bytes)
+        due = due and not self.lockfile.attended()
         if not due and not self._doubt:
             return
         self._attempted_bytes = size + bound  # a reader may hold the log up

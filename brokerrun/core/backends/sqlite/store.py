@@ -10,7 +10,6 @@ from brokerrun.core.backends.sqlite.queues import (
     empty,
     has_rows,
     load,
-    remove_file,
     rename,
     summary,
 )
@@ -70,11 +69,6 @@ _SLICE_PAGES = 10_000  # given back at once
 def open_store(path: str, *, create: bool = True, settings: Settings | None = None) -> SqliteStore:
     """Name the store in the file at *path*; it is opened at its first use."""
     return SqliteStore(path, create=create, settings=settings or Settings())
-
-
-def remove_store(path: str) -> bool:
-    """Delete the file at *path* and all that lies beside it; tell whether there was one."""
-    return remove_file(path)
 
 
 class SqliteStore:
