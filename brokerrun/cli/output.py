@@ -208,13 +208,20 @@ def say(text: str) -> None:
 
 def complain(error: Exception, *, json: bool) -> int:
     """Say what went wrong, also under --quiet; return the exit status."""
-    text = " ".join(str(error).split("\n"))
+    text = "".join(map(_shown, str(error)))
     if json:
         word, hint = next((word, hint) for kind, word, hint in _WORDS if isinstance(error, kind))
         say(as_json({"error": word, "message": text, "hint": hint, "code": FAILED}))
     else:
         say(f"broker: error: {text}")
     return FAILED
+
+
+def _shown(character: str) -> str:
+    """Show a character so that it neither ends a line nor moves a cursor."""
+    if character == "\n":
+        return " "
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def give_up_output() -> None:

@@ -353,6 +353,14 @@ def test_json_of_a_queue_tells_what_waits_for_its_time_and_what_is_in_hand(broke
     assert json.loads(broker("list --json").stdout) == plain | parts
 
 
+def test_what_an_error_repeats_moves_no_cursor_and_begins_no_line(broker: Run) -> None:
+    said = broker("load 'a\rb\x1b[31m\u2028c\nd'").stderr.decode()
+    assert (
+        said
+        == "broker: error: a\\rb\\x1b[31m\\u2028c d: cannot be read: No such file or directory\n"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_command_moves_a_million_and_no_more(broker: Run, tmp_path: Path) -> None:
