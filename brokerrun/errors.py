@@ -19,6 +19,10 @@ class UsageError(BrokerrunError, ValueError):
     exit_status = 64
 
 
+class ArgumentError(UsageError, TypeError):
+    """An argument of a kind that means nothing here."""
+
+
 class QueueNameError(UsageError):
     """A queue name outside the grammar."""
 

@@ -66,7 +66,7 @@ def reading(broker: Broker, queue: str, selection: Selection) -> Iterator[list[M
             broker.store.work([Settlement(c.id, c.receipt, Event.RELEASE) for c in claims])
         raise
     if claims:
-        broker.store.finish_read(claims)
+        broker.store.finish(claims)
 
 
 @contextmanager

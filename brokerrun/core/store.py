@@ -69,8 +69,12 @@ class Store(Protocol):
         """READ: mark ready messages DONE and return them, by priority and id."""
         ...
 
-    def finish_read(self, claims: Sequence[Claim]) -> int:
-        """RELEASE and READ what is still held, in one transaction; return how many were."""
+    def finish(self, claims: Sequence[Claim], target: str | None = None) -> int:
+        """RELEASE and READ what is still held, or MOVE it to *target*, in one transaction.
+
+        Returns:
+            How many were.
+        """
         ...
 
     def unread(self, queue: str, ids: Sequence[int]) -> int:
@@ -162,6 +166,14 @@ class Store(Protocol):
 
     def summary(self) -> Summary:
         """Count everything."""
+        ...
+
+    def newest(self) -> int:
+        """Return the greatest id ever given; 0 before the first."""
+        ...
+
+    def stamp(self) -> int:
+        """Give an id that no message has: greater than all before, and all later ones greater."""
         ...
 
     def aliases(self) -> list[tuple[str, str]]:

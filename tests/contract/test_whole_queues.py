@@ -89,7 +89,7 @@ def test_a_finished_read_is_done_and_counts_no_attempt(store: Store) -> None:
     store.put("q", ["a", "b"])
     lost, kept = claims(store, limit=2)
     store.work([Settlement(lost.id, lost.receipt, Event.RETRY)])
-    assert store.finish_read([lost, kept]) == 1
+    assert store.finish([lost, kept]) == 1
     assert store.stats("q") == QueueStats("q", 1, 1, 2, oldest_at=lost.id)
     store.move("q", "back", Selection(id=kept.id))
     assert store.look("back", EVERY)[0].attempts == 0
@@ -348,3 +348,31 @@ def test_ready_is_what_a_taker_may_find(store: Store) -> None:
     assert not store.ready("q")
     store.put("q", ["later"], delay=0.02)
     eventually(lambda: store.ready("q"))
+
+
+def test_a_finished_move_begins_a_new_life_in_its_target(store: Store) -> None:
+    store.put("q", ["a", "b"])
+    lost, kept = claims(store, limit=2)
+    store.work([Settlement(lost.id, lost.receipt, Event.RETRY)])
+    assert store.finish([lost, kept], "done") == 1
+    assert [(m.id, m.attempts) for m in store.look("done", EVERY)] == [(kept.id, 0)]
+    assert [(m.id, m.attempts) for m in store.look("q", EVERY)] == [(lost.id, 1)]
+
+
+# -------------------------------------------------------------------------------------- the ids
+
+
+def test_the_newest_id_is_known_when_its_message_is_gone(store: Store) -> None:
+    assert store.newest() == 0
+    [ident] = store.put("q", ["x"])
+    assert store.newest() == ident
+    store.delete("q")
+    assert store.newest() == ident
+
+
+def test_a_stamp_lies_between_what_is_written_before_and_after(store: Store) -> None:
+    [before] = store.put("q", ["x"])
+    first, second = store.stamp(), store.stamp()
+    [after] = store.put("q", ["x"])
+    assert before < first < second < after
+    assert store.stats("q").total == 2

@@ -40,6 +40,10 @@ select max(coalesce((select max(id) from message), 0), (select id from last))
 update last set id = (select max(id) from message)
  where (select max(id) from message) between id + 1 and :id
 
+-- name: stamp
+-- An id that was given to nobody counts as given.
+update last set id = :id
+
 -- name: put
 insert into message(id, queue, ready_at, priority, body)
 values (:id, :queue, :ready_at, :priority, :body)

@@ -151,14 +151,16 @@ class SqliteStore:
             self.vacuum()
         return [as_message(queue, row, State.DONE) for row in found]
 
-    def finish_read(self, claims: Sequence[Claim]) -> int:
+    def finish(self, claims: Sequence[Claim], target: str | None = None) -> int:
         with self.connection.writing() as db:
+            to = None if target is None else main_queue(db, target)
             done = 0
             for held in claims:
                 proof = {"id": held.id, "receipt": held.receipt, "ready_at": None}
                 if touched(db, "release", **proof):
-                    done += touched(db, "read", id=held.id)
-            due = self._vacuum_due(db, done)
+                    step = {"id": held.id} if to is None else {"id": held.id, "target": to}
+                    done += touched(db, "read" if to is None else "move", **step)
+            due = to is None and self._vacuum_due(db, done)
         if due:
             self.vacuum()
         return done
@@ -285,6 +287,16 @@ class SqliteStore:
     def summary(self) -> Summary:
         with self.connection.looking() as db:
             return summary(db)
+
+    def newest(self) -> int:
+        with self.connection.looking() as db:
+            return int(one(db, "newest")[0])
+
+    def stamp(self) -> int:
+        with self.connection.writing(late=True) as db:
+            ident = next_id(one(db, "newest")[0], now_ns())
+            db.execute(SQL["stamp"], {"id": ident})
+        return ident
 
     # ------------------------------------------------------------------------------ the aliases
 
