@@ -48,18 +48,18 @@ def run(line: Line) -> int:
             broker.stats(name)  # before an owner leaves its lock file where there is no store
         except StoreMissing:
             return EMPTY
-        wanted = Wanted(name, broker.owner())
         results: list[bool] = []
-        while True:
-            with INTERRUPTS.held():
-                claims = broker.claim(wanted)
-                results += [_handle(line, broker, each, policy, timeout) for each in claims]
-            left = deadline - time.monotonic()
-            if not (claims and line.all) and (results or left <= 0):
-                break
-            INTERRUPTS.check()
-            if not claims:
-                broker.store.wait([name], min(left, LOOK_SECONDS))
+        with broker.owner() as owner:
+            while True:
+                with INTERRUPTS.held():
+                    claims = broker.claim(Wanted(name, owner))
+                    results += [_handle(line, broker, each, policy, timeout) for each in claims]
+                left = deadline - time.monotonic()
+                if not (claims and line.all) and (results or left <= 0):
+                    break
+                INTERRUPTS.check()
+                if not claims:
+                    broker.store.wait([name], min(left, LOOK_SECONDS))
     return EMPTY if not results else DONE if all(results) else FAILED
 
 

@@ -6,11 +6,12 @@ an exception (the pipe is closed, a signal came) goes back whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from brokerrun.core.broker import Broker
-from brokerrun.core.model import Claim, Message, Selection, Settlement, Wanted
+from brokerrun.core.model import Message, Selection, Settlement, Wanted
 from brokerrun.core.states import Event, State
 
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024 * 1024
@@ -55,18 +56,42 @@ def reading(broker: Broker, queue: str, selection: Selection) -> Iterator[list[M
                 broker.store.unread(taken[0].queue, [message.id for message in taken])
             raise
         return
-    claims = _held(broker, queue, selection)
-    try:
-        yield [
-            Message(c.id, c.body, c.queue, State.DONE, None, c.attempts - 1, c.priority)
-            for c in claims
-        ]
-    except BaseException:
-        if claims:
-            broker.store.work([Settlement(c.id, c.receipt, Event.RELEASE) for c in claims])
-        raise
-    if claims:
-        broker.store.finish(claims)
+    with holding(broker, queue, selection) as held:
+        yield held
+
+
+@contextmanager
+def holding(
+    broker: Broker, queue: str, selection: Selection, target: str | None = None
+) -> Iterator[list[Message]]:
+    """Hold a batch of up to `selection.limit` messages while the block runs: at least once.
+
+    When it ends they are read, or in *target*. A message that was attempted before comes alone. In
+    a forked child nothing ends: the batch is its parent's.
+    """
+    process = os.getpid()
+    with broker.owner() as owner:
+        claims = broker.claim(
+            Wanted(
+                queue,
+                owner,
+                limit=selection.limit or _PAGE,
+                after=selection.after,
+                before=selection.before,
+                most_bytes=_PAGE_BYTES,
+            )
+        )
+        try:
+            yield [
+                Message(c.id, c.body, c.queue, State.DONE, None, c.attempts - 1, c.priority)
+                for c in claims
+            ]
+        except BaseException:
+            if claims and os.getpid() == process:
+                broker.store.work([Settlement(c.id, c.receipt, Event.RELEASE) for c in claims])
+            raise
+        if claims and os.getpid() == process:
+            broker.store.finish(claims, target)
 
 
 @contextmanager
@@ -82,16 +107,3 @@ def moving(
         if moved:
             broker.store.unmove(source, to, [message.id for message in moved])
         raise
-
-
-def _held(broker: Broker, queue: str, selection: Selection) -> list[Claim]:
-    return broker.claim(
-        Wanted(
-            queue,
-            broker.owner(),
-            limit=selection.limit or _PAGE,
-            after=selection.after,
-            before=selection.before,
-            most_bytes=_PAGE_BYTES,
-        )
-    )

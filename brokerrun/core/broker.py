@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from brokerrun.core.backends import open_store
@@ -34,7 +35,6 @@ class Broker:
     def __init__(self, target: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
         self.target, self.settings = target, settings
         self.store: Store = open_store(target, create=create, settings=settings)
-        self._owner = 0
 
     def resolve(self, queue: str) -> str:
         """Return the name of the queue that is meant: an alias only where it says `@`.
@@ -131,12 +131,15 @@ class Broker:
             claims = self.store.work([], wanted)[1]
         return claims
 
-    def owner(self) -> int:
-        """Return the number for which this process holds claims without a lease: while it lives."""
-        if not self._owner or not self.store.alive(self._owner):
-            self._owner = new_guardian()
-            self.store.begin_life(self._owner)
-        return self._owner
+    @contextmanager
+    def owner(self) -> Iterator[int]:
+        """Give a number for which claims are held without a time: while the block runs."""
+        owner = new_guardian()
+        self.store.begin_life(owner)
+        try:
+            yield owner
+        finally:
+            self.store.end_life(owner)
 
     def delete(self, queue: str | None, message: int | None = None) -> int:
         """Delete one message, a queue's, or (queue None) all there are; return how many.

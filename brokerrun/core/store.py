@@ -141,7 +141,11 @@ class Store(Protocol):
         ...
 
     def begin_life(self, owner: int) -> None:
-        """Be *owner* from now on, until this store is closed or the process ends."""
+        """Be *owner* from now on, until `end_life` or the end of this process; a close ends none."""
+        ...
+
+    def end_life(self, owner: int) -> None:
+        """Be *owner* no longer: what it still holds is anybody's. Nothing happens in a fork."""
         ...
 
     def attend(self) -> None:

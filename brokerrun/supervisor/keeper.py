@@ -81,6 +81,7 @@ class Keeper(threading.Thread):
         except Exception as error:  # the outermost frame of the thread: the loop raises it
             self.failure = StoreError(f"{self._database}: {type(error).__name__}: {error}")
         finally:
+            store.end_life(self.guardian)
             store.close()
             self._wake()
 

@@ -343,13 +343,15 @@ def test_held_lists_what_lasts_as_long_as_its_owner(store: Store) -> None:
     assert (held.attempts, held.crashes) == (1, 0)
 
 
-def test_an_owner_lives_until_its_store_is_closed(store: Store, target: str) -> None:
+def test_an_owner_lives_until_its_life_is_ended(store: Store, target: str) -> None:
     owner, other = new_guardian(), open_store(target)
     assert not store.alive(owner)
     store.begin_life(owner)
     assert store.alive(owner)
     assert other.alive(owner)
     store.close()
+    assert other.alive(owner)
+    store.end_life(owner)
     assert not other.alive(owner)
     other.close()
 

@@ -16,6 +16,7 @@ from brokerrun.core.broker import Broker
 from brokerrun.core.dump import Cargo, dump_lines, read_dump
 from brokerrun.core.ids import now_ns
 from brokerrun.core.model import Draft, Message, Selection, Settlement, Wanted
+from brokerrun.core.owners import new_guardian
 from brokerrun.core.states import Event
 from brokerrun.errors import BrokerrunError, MessageError
 
@@ -87,7 +88,7 @@ def test_a_delay_is_shown_until_it_is_over(broker: Broker) -> None:
 
 def test_a_claimed_message_is_dumped_as_ready_with_its_attempts(broker: Broker) -> None:
     broker.write("q", "m")
-    broker.claim(Wanted("q", broker.owner(), lease=60))
+    broker.claim(Wanted("q", new_guardian(), lease=60))
     [line] = facts(broker)
     assert line["attempts"] == 1
     assert "ready_at" not in line
@@ -122,7 +123,7 @@ def test_a_dump_of_what_was_loaded_is_the_same(broker: Broker, other: Broker) ->
     broker.write_drafts("later", [Draft("x", delay=1000 + random.random()) for _ in range(50)])
     broker.write_drafts("urgent", [Draft("x", priority=n % 3 - 1) for n in range(50)])
     broker.write("tried", "x")
-    [claim] = broker.claim(Wanted("tried", broker.owner()))
+    [claim] = broker.claim(Wanted("tried", new_guardian()))
     broker.store.work([Settlement(claim.id, claim.receipt, Event.RETRY, delay=500.5)])
     broker.store.add_alias("inbox", "odd")
     lines = dumped(broker)
@@ -241,7 +242,7 @@ def test_an_id_that_is_there_already_is_refused_and_its_line_named(
     if state == "read":
         broker.read("q")
     if state == "claimed":
-        broker.claim(Wanted("q", broker.owner()))
+        broker.claim(Wanted("q", new_guardian()))
     before = broker.stats("q")
     theirs = LINE | {"id": ident, "timestamp": ident}
     with pytest.raises(MessageError, match=rf"line 2 of f: message {ident} is there already"):

@@ -77,7 +77,6 @@ class SqliteStore:
     def __init__(self, path: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
         self.settings = settings
         self.connection = Connection(path, create=create, settings=settings)
-        self._owner: int | None = None
         self._flushed = -1  # the data version at the last upkeep
         self._changed = 0
         self._waiter: Waiter | None = None
@@ -259,7 +258,9 @@ class SqliteStore:
 
     def begin_life(self, owner: int) -> None:
         self.connection.lockfile.begin_life(owner)
-        self._owner = owner
+
+    def end_life(self, owner: int) -> None:
+        self.connection.lockfile.end_life(owner)
 
     def attend(self) -> None:
         self.connection.lockfile.attend()
@@ -415,7 +416,4 @@ class SqliteStore:
     def close(self) -> None:
         if self._waiter is not None:
             self._waiter.close()
-        if self._owner is not None:
-            self.connection.lockfile.end_life(self._owner)
-            self._owner = None
         self.connection.close()
