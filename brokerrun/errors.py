@@ -91,3 +91,8 @@ class WaitTimedOut(BrokerrunError):
     """What was waited for did not come in time."""
 
     exit_status = 124
+
+
+def wrong_kind(what: str, wanted: str, got: object) -> ArgumentError:
+    """Word the refusal of an argument: which one, what would be right, and what came."""
+    return ArgumentError(f"{what}: expected {wanted}, got {type(got).__name__}")

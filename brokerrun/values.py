@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-__all__ = ["TYPE_CHECKING", "Value"]
+__all__ = ["TYPE_CHECKING", "Value", "overload"]
 
 TYPE_CHECKING = False  # as in `typing`: a type checker takes this name for true
 
 if TYPE_CHECKING:
     from typing import NamedTuple as Value
+    from typing import overload
 else:
+
+    def overload(form):
+        """Mark a form of a function for type checkers; nothing else."""
+        return form
 
     class _Making(type):
         """Turns the annotations of a class into the fields of a named tuple, in their order."""

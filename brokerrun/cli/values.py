@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from brokerrun.core.broker import GREATEST_PRIORITY
 from brokerrun.errors import UsageError
-
-_GREATEST_PRIORITY = 2**31 - 1
 
 
 def seconds(what: str, value: object, default: float) -> float:
@@ -58,9 +57,8 @@ def priority_of(value: object) -> int:
     digits = text.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= 10:
         number = int(text)
-        if abs(number) <= _GREATEST_PRIORITY:
+        if abs(number) <= GREATEST_PRIORITY:
             return number
     raise UsageError(
-        f"priority: expected a whole number of at most {_GREATEST_PRIORITY} either way, "
-        f"got {text!r}"
+        f"priority: expected a whole number of at most {GREATEST_PRIORITY} either way, got {text!r}"
     )

@@ -12,7 +12,14 @@ from brokerrun.core.model import Attempt, Claim, Draft, Message, QueueStats, Sel
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.recovery import give_back
 from brokerrun.core.settings import Settings
-from brokerrun.errors import AliasError, MessageError, QueueNameError, StoreMissing, UsageError
+from brokerrun.errors import (
+    AliasError,
+    MessageError,
+    QueueNameError,
+    StoreMissing,
+    UsageError,
+    wrong_kind,
+)
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 MAX_NAME_LENGTH = 512
+MOST_DELAY = 36_500 * 86_400  # seconds
+GREATEST_PRIORITY = 2**31 - 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
@@ -32,9 +41,16 @@ class Broker:
     A queue is given by its name, or as `@alias`; results name the queue itself.
     """
 
-    def __init__(self, target: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
+    def __init__(
+        self,
+        target: str,
+        *,
+        create: bool = True,
+        settings: Settings = Settings(),  # noqa: B008
+        store: Store | None = None,
+    ):
         self.target, self.settings = target, settings
-        self.store: Store = open_store(target, create=create, settings=settings)
+        self.store: Store = store or open_store(target, create=create, settings=settings)
 
     def resolve(self, queue: str) -> str:
         """Return the name of the queue that is meant: an alias only where it says `@`.
@@ -71,7 +87,7 @@ class Broker:
     def write_drafts(self, queue: str, drafts: Sequence[Draft]) -> list[int]:
         """Store messages as `write_many` does, each with its own delay and priority."""
         for draft in drafts:
-            check_body(draft.body, self.settings.max_message_size)
+            check_draft(draft, self.settings.max_message_size)
         name = self.resolve(queue)
         return self.store.put_drafts(name, drafts) if drafts else []
 
@@ -188,8 +204,11 @@ def check_name(name: str) -> str:
     """Return *name* if it is a queue name: letters, digits, `_`, `-`, `.`; not first `-` or `.`.
 
     Raises:
+        ArgumentError: It is no text.
         QueueNameError: It is none.
     """
+    if not isinstance(name, str):
+        raise wrong_kind("queue", "a name", name)
     if len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name):
         return name
     shown = name if len(name) <= 60 else name[:57] + "..."
@@ -205,7 +224,7 @@ def check_queue(name: str) -> str:
     Raises:
         QueueNameError: It is neither.
     """
-    check_name(name.removeprefix("@"))
+    check_name(name.removeprefix("@") if isinstance(name, str) else name)
     return name
 
 
@@ -213,8 +232,10 @@ def check_body(body: str, most_bytes: int = MAX_MESSAGE_BYTES) -> str:
     """Return *body* if it can be stored.
 
     Raises:
-        MessageError: It cannot be encoded as UTF-8, or has more than *most_bytes*.
+        MessageError: It is no text, cannot be encoded as UTF-8, or has more than *most_bytes*.
     """
+    if not isinstance(body, str):
+        raise MessageError(f"invalid message: expected text (str), got {type(body).__name__}")
     try:
         size = len(body) if body.isascii() else len(body.encode())
     except UnicodeEncodeError as error:
@@ -224,6 +245,29 @@ def check_body(body: str, most_bytes: int = MAX_MESSAGE_BYTES) -> str:
     if size > most_bytes:
         raise MessageError(f"message of {size} bytes: at most {most_bytes} are allowed")
     return body
+
+
+def check_draft(draft: Draft, most_bytes: int = MAX_MESSAGE_BYTES) -> Draft:
+    """Return *draft* if it can be stored.
+
+    Raises:
+        MessageError: Its body cannot.
+        ArgumentError: Its delay or priority is no number.
+        UsageError: One of them is out of bounds.
+    """
+    check_body(draft.body, most_bytes)
+    if draft.delay or draft.priority:
+        if not isinstance(draft.delay, int | float):
+            raise wrong_kind("delay", "seconds", draft.delay)
+        if not isinstance(draft.priority, int):
+            raise wrong_kind("priority", "a whole number", draft.priority)
+        if not 0 <= draft.delay <= MOST_DELAY:
+            raise UsageError(f"delay: expected 0 to {MOST_DELAY} seconds, got {draft.delay}")
+        if abs(draft.priority) > GREATEST_PRIORITY:
+            raise UsageError(
+                f"priority: expected at most {GREATEST_PRIORITY} either way, got {draft.priority}"
+            )
+    return draft
 
 
 def _chooser(pattern: str | None) -> Callable[[str, bool], bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os.path import join
 
-from brokerrun.errors import UsageError
+from brokerrun.errors import UsageError, wrong_kind
 from brokerrun.values import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -98,6 +98,22 @@ def settings_of(values: Mapping[str, object]) -> Settings:
     if "vacuum_threshold" in fields:
         fields["vacuum_threshold"] = _threshold(fields["vacuum_threshold"])
     return _DEFAULTS._replace(**fields)
+
+
+def settings_for(config: Mapping[str, object] | None) -> Settings:
+    """Return the settings of one handle: of *config*, else the environment, else our defaults.
+
+    Raises:
+        ArgumentError: *config* is no mapping.
+        UsageError: A key is unknown, a value is wrong, or out of bounds.
+    """
+    from os import environ
+
+    if config is None:
+        return read_settings(environ)
+    if not hasattr(config, "keys"):
+        raise wrong_kind("config", "a mapping of BROKER_* keys", config)
+    return settings_of({**{key: environ[key] for key in _KEYS if key in environ}, **config})
 
 
 def resolve_config(overrides: Mapping[str, object] | None = None) -> dict[str, object]:

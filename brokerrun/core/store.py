@@ -141,7 +141,7 @@ class Store(Protocol):
         ...
 
     def begin_life(self, owner: int) -> None:
-        """Be *owner* from now on, until `end_life` or the end of this process; a close ends none."""
+        """Be *owner* until `end_life`, or until this process ends; a close ends no life."""
         ...
 
     def end_life(self, owner: int) -> None:

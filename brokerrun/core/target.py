@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from types import MappingProxyType
 
-from brokerrun.core.settings import Settings, check_engine
-from brokerrun.errors import UsageError
+from brokerrun.core.settings import Settings, check_engine, settings_for
+from brokerrun.errors import UsageError, wrong_kind
+from brokerrun.values import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+    from pathlib import Path
 
 
 def find_database(settings: Settings, directory: str | None = None, file: str | None = None) -> str:
@@ -34,17 +41,81 @@ def find_database(settings: Settings, directory: str | None = None, file: str | 
     return _default(settings, _default_folder(settings, directory))
 
 
-def find_for_init(settings: Settings) -> str:
-    """Return the absolute path of the database that `broker init` makes.
+class BrokerTarget(Value):
+    """Which store: a plain value, to be resolved once and handed on.
 
-    That of the project file, else one right here: BROKER_DEFAULT_DB_LOCATION and databases above do
-    not count.
+    backend_name: The engine: sqlite.
+    target: For sqlite the absolute path of the database, which need not be there.
+    backend_options: What else the engine is told.
+    project_root: The directory that it was resolved for.
+    """
+
+    backend_name: str
+    target: str
+    backend_options: Mapping[str, object] = MappingProxyType({})
+    project_root: Path | None = None
+
+    @property
+    def target_path(self) -> Path:
+        """The database as a path (sqlite)."""
+        from pathlib import Path
+
+        return Path(self.target)
+
+
+def target_for_directory(
+    directory: str | PathLike[str], *, config: Mapping[str, object] | None = None
+) -> BrokerTarget:
+    """Resolve the store that is rooted in *directory*: of its project file, else right there.
+
+    As `broker init` does in that directory: BROKER_DEFAULT_DB_LOCATION and databases above do not
+    count. *config* holds BROKER_* keys that go before the environment.
 
     Raises:
         UsageError: A name is refused, or a folder is missing.
     """
-    here = _start(None)
-    return _of_project(settings, here) or _default(settings, here)
+    from pathlib import Path
+
+    folder = os.path.abspath(_as_path(directory, "directory"))
+    settings = settings_for(config)
+    return BrokerTarget("sqlite", find_for_init(settings, folder), {}, Path(folder))
+
+
+def locate(place: object, settings: Settings) -> str:
+    """Say which store the library's `db_path` means, for `open_store`.
+
+    None is what the command line would use right here; a text or path is a database file, a text
+    with `://` any store; a BrokerTarget is what it says. A relative path is taken from the current
+    directory, now.
+
+    Raises:
+        ArgumentError: *place* is something else.
+        UsageError: A name is refused, or a folder is missing.
+    """
+    if place is None:
+        found = find_database(settings)
+        make_folder(found)
+        return found
+    if isinstance(place, BrokerTarget):
+        if place.backend_name != "sqlite":
+            return f"{place.backend_name}://{place.target}"
+        make_folder(place.target)
+        return place.target
+    path = _as_path(place, "db_path")
+    return path if "://" in path else os.path.abspath(path)
+
+
+def find_for_init(settings: Settings, directory: str | None = None) -> str:
+    """Return the absolute path of the database that `broker init` makes in *directory*, or here.
+
+    That of the project file, else one right there: BROKER_DEFAULT_DB_LOCATION and databases above
+    do not count.
+
+    Raises:
+        UsageError: A name is refused, or a folder is missing.
+    """
+    start = _start(directory)
+    return _of_project(settings, start) or _default(settings, start)
 
 
 def make_folder(path: str) -> None:
@@ -53,6 +124,19 @@ def make_folder(path: str) -> None:
     if not os.path.isdir(folder):
         with suppress(FileExistsError):
             os.mkdir(folder)
+
+
+def _as_path(place: object, what: str) -> str:
+    """Return the text of a path."""
+    if isinstance(place, os.PathLike):
+        place = os.fspath(place)
+    if isinstance(place, bytes):
+        place = os.fsdecode(place)
+    if isinstance(place, str) and place and "\0" not in place:
+        return place
+    if isinstance(place, str):
+        raise UsageError(f"{what} {place!r}: expected the path of a database")
+    raise wrong_kind(what, "a path or a BrokerTarget", place)
 
 
 def _start(directory: str | None) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from brokerrun.core.blame import say, trace
 from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
 from brokerrun.core.retry import Ended, Outcome, acknowledge, release
 from brokerrun.core.store import Store
@@ -27,7 +27,6 @@ _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
 _IDLE_SECONDS: Final = 60.0
 _BUSY_SECONDS: Final = 0.2
-_MOST_ERROR, _MOST_TRACEBACK = 1000, 20_000  # characters that history keeps
 LATE: Final = 75  # exit status of a worker whose message was declared late
 SECOND: Final = 10**9
 Result = TypeVar("Result")
@@ -205,8 +204,8 @@ class Worker:
         shown = outcome is Outcome.FAILED
         return Ended(
             outcome=outcome,
-            error=_say(error),
-            traceback=_trace(error) if shown else None,
+            error=say(error),
+            traceback=trace(error) if shown else None,
             pid=self.pid,
             host=self.host,
             started_at=started_at,
@@ -226,25 +225,3 @@ def _verdict(error: BaseException) -> tuple[Outcome, float | None]:
         case Drop():
             return Outcome.DROP, None
     return Outcome.FAILED, None
-
-
-def _say(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException as second:  # a __str__ of the user's that raises
-        text = f"<{type(second).__name__} in its __str__>"
-    name = type(error).__name__
-    return _storable(f"{name}: {text}" if text else name)[:_MOST_ERROR]
-
-
-def _trace(error: BaseException) -> str:
-    try:
-        text = "".join(traceback.format_exception(error, limit=-50))
-    except BaseException as second:
-        text = f"<no traceback: {type(second).__name__}>"
-    text = _storable(text)
-    return text if len(text) <= _MOST_TRACEBACK else "…" + text[1 - _MOST_TRACEBACK :]
-
-
-def _storable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
