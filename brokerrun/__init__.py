@@ -1,6 +1,7 @@
 """brokerrun: supervised workers around a durable queue.
 
-Importing this package loads no third-party package; each name is loaded when it is first used.
+What stands here and in `brokerrun.db` is public; the rest is not. Importing this package loads no
+third-party package; each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -11,45 +12,120 @@ from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brokerrun.core.broker import Broker
-    from brokerrun.core.model import Message, QueueStats
+    from brokerrun.core.handle import (
+        Handle,
+        open_broker,
+    )
+    from brokerrun.core.leasing import (
+        Lease,
+        Leases,
+    )
+    from brokerrun.core.model import (
+        Message,
+        QueueStats,
+    )
     from brokerrun.core.queue import Queue
-    from brokerrun.errors import BrokerrunError, MessageError, QueueNameError
-    from brokerrun.supervisor.handlers import Dead, Drop, Job, Retry, Snooze
+    from brokerrun.core.retry import (
+        Backoff,
+        RetryPolicy,
+    )
+    from brokerrun.core.settings import resolve_config
+    from brokerrun.core.target import (
+        BrokerTarget,
+        target_for_directory,
+    )
+    from brokerrun.errors import (
+        AliasError,
+        ArgumentError,
+        BrokerrunError,
+        MessageError,
+        QueueNameError,
+        StoreBusy,
+        StoreError,
+        StoreFull,
+        StoreGone,
+        StoreMissing,
+        StoreRefused,
+        UsageError,
+    )
+    from brokerrun.supervisor.handlers import (
+        Dead,
+        Drop,
+        Job,
+        Retry,
+        Snooze,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Broker": "brokerrun.core.broker",
-    "BrokerrunError": "brokerrun.errors",
-    "Dead": "brokerrun.supervisor.handlers",
-    "Drop": "brokerrun.supervisor.handlers",
-    "Job": "brokerrun.supervisor.handlers",
-    "Message": "brokerrun.core.model",
-    "MessageError": "brokerrun.errors",
-    "Queue": "brokerrun.core.queue",
-    "QueueNameError": "brokerrun.errors",
-    "QueueStats": "brokerrun.core.model",
-    "Retry": "brokerrun.supervisor.handlers",
-    "Snooze": "brokerrun.supervisor.handlers",
+    "core.broker": ("Broker",),
+    "core.handle": ("Handle", "open_broker"),
+    "core.leasing": ("Lease", "Leases"),
+    "core.model": ("Message", "QueueStats"),
+    "core.queue": ("Queue",),
+    "core.retry": ("Backoff", "RetryPolicy"),
+    "core.settings": ("resolve_config",),
+    "core.target": ("BrokerTarget", "target_for_directory"),
+    "errors": (
+        "AliasError",
+        "ArgumentError",
+        "BrokerrunError",
+        "MessageError",
+        "QueueNameError",
+        "StoreBusy",
+        "StoreError",
+        "StoreFull",
+        "StoreGone",
+        "StoreMissing",
+        "StoreRefused",
+        "UsageError",
+    ),
+    "supervisor.handlers": ("Dead", "Drop", "Job", "Retry", "Snooze"),
 }
 __all__ = [
+    "AliasError",
+    "ArgumentError",
+    "Backoff",
     "Broker",
+    "BrokerTarget",
     "BrokerrunError",
     "Dead",
     "Drop",
+    "Handle",
     "Job",
+    "Lease",
+    "Leases",
     "Message",
     "MessageError",
     "Queue",
     "QueueNameError",
     "QueueStats",
     "Retry",
+    "RetryPolicy",
     "Snooze",
+    "StoreBusy",
+    "StoreError",
+    "StoreFull",
+    "StoreGone",
+    "StoreMissing",
+    "StoreRefused",
+    "UsageError",
     "__version__",
+    "open_broker",
+    "resolve_config",
+    "target_for_directory",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            found = getattr(import_module(f"brokerrun.{home}"), name)
+            globals()[name] = found
+            return found
     raise AttributeError(f"module 'brokerrun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

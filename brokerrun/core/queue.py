@@ -2,75 +2,200 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
 from types import TracebackType
+from weakref import WeakValueDictionary
 
-from brokerrun.core.broker import Broker, check_name
-from brokerrun.core.model import Message, QueueStats, Selection
-from brokerrun.core.settings import Settings
+from brokerrun.core.broker import Broker, check_queue
+from brokerrun.core.meaning import bound, read_id
+from brokerrun.core.model import Draft, QueueStats, Selection
+from brokerrun.core.moves import Moves
+from brokerrun.core.settings import Settings, settings_for
+from brokerrun.core.target import locate
+from brokerrun.errors import UsageError, wrong_kind
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+
+    from brokerrun.core.leasing import Leases
+    from brokerrun.core.meaning import Id
+    from brokerrun.core.retry import RetryPolicy
+    from brokerrun.core.target import BrokerTarget
 
 
-class Queue:
-    """One queue, by name.
+class Queue(Moves):
+    """One queue, by name or as `@alias`.
 
-    The connection opens at the first use. Without *persistent* it closes after each call, with
-    it when the queue is closed. A queue may be used by several threads, and by a forked child,
-    which opens a connection of its own: nothing is lost in any order of parent and child.
+    The connection opens at the first use. Without *persistent* it closes after each call, with it
+    when the queue is closed; persistent queues of one store and configuration share one. A queue
+    may be used by several threads, and by a forked child, which opens a connection of its own.
 
     Args:
-        name: Letters, digits, `_`, `-` and `.`.
-        db_path: The database; by default `.broker.db` in the current directory.
+        name: Letters, digits, `_`, `-` and `.`, not first `-` or `.`; at most 512.
+        db_path: A database file or a BrokerTarget; by default what `broker` uses in this directory.
+        config: BROKER_* keys that go before the environment, for this queue alone.
+
+    Raises:
+        QueueNameError, UsageError: The name, the path or a setting cannot be meant.
     """
 
     def __init__(
         self,
         name: str,
-        db_path: str | PathLike[str] | None = None,
+        db_path: str | PathLike[str] | BrokerTarget | None = None,
         *,
         persistent: bool = False,
+        config: Mapping[str, object] | None = None,
     ):
-        self.name = check_name(name)
-        self.db_path = fspath(db_path or Settings().default_db_name)
-        self.persistent = persistent
-        self._broker = Broker(self.db_path)
+        self.name, self.persistent = check_queue(name), persistent
+        settings = settings_for(config)
+        self._use(_broker(locate(db_path, settings), settings, shared=persistent))
 
-    def write(self, message: str) -> int:
-        """Store a message and return its id."""
-        with self._call() as broker:
-            return broker.write(self.name, message)
+    @classmethod
+    def of(cls, broker: Broker, name: str) -> Queue:
+        """Give a queue of a broker that is there, on its connection."""
+        queue = cls.__new__(cls)
+        queue.name, queue.persistent = check_queue(name), True
+        queue._use(broker)
+        return queue
 
-    def read(self) -> str | None:
-        """Remove the oldest message and return it; None where nothing is ready."""
-        with self._call() as broker:
-            return _body(broker.read(self.name))
+    def _use(self, broker: Broker) -> None:
+        self.broker, self.db_path = broker, broker.target
+        self._last_ts: int | None = None
+        self._call = _Call(broker, keep=self.persistent)
 
-    def peek(self) -> str | None:
-        """Return the oldest message and leave it; None where there is none."""
-        with self._call() as broker:
-            return _body(broker.peek(self.name))
+    # --------------------------------------------------------------------------------- write
 
-    def delete(self, *, message_id: int | None = None) -> bool:
-        """Delete one message, or all of the queue; tell whether any was there."""
-        with self._call() as broker:
-            return broker.delete(self.name, message_id) > 0
+    def write(self, message: str, *, delay: float = 0.0, priority: int = 0) -> int:
+        """Store a message and return its id. It survives a power cut when this returns.
 
-    def move(self, target: str) -> Message | None:
-        """Move the oldest ready message to *target*; None where nothing is ready."""
-        with self._call() as broker:
-            moved = broker.move(self.name, target, Selection())
-            return moved[0] if moved else None
+        *delay* is in seconds; a smaller *priority* goes first.
+
+        Raises:
+            MessageError: It is no text, or larger than BROKER_MAX_MESSAGE_SIZE.
+        """
+        return self.write_many([message], delay=delay, priority=priority)[0]
+
+    def write_many(
+        self, messages: Iterable[str], *, delay: float = 0.0, priority: int = 0
+    ) -> list[int]:
+        """Store messages in one transaction, all or none, and return their ids in order."""
+        if isinstance(messages, str):
+            raise wrong_kind("messages", "several texts", messages)
+        drafts = [Draft(message, delay, priority) for message in messages]
+        with self.call() as broker:
+            ids = broker.write_drafts(self.name, drafts)
+        if ids:
+            self._saw(ids[-1])
+        return ids
+
+    # ---------------------------------------------------------------------------------- hold
+
+    def claim(
+        self,
+        limit: int = 1,
+        *,
+        lease: float | None = None,
+        hold: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Leases:
+        """Hold up to *limit* ready messages; each claim counts an attempt.
+
+            with queue.claim(10) as leases:
+                for lease in leases:
+                    work(lease.body)
+                    lease.ack()
+
+        A message that was attempted before comes alone.
+
+        Args:
+            lease: Seconds until anybody may have them again; None: as long as this process lives.
+            hold: The queue in which they are shown meanwhile; None: they stay where they are.
+            retry: What a nack does; by default four attempts with growing backoff, then to the
+                dead-letter queue `NAME.dlq`.
+        """
+        from brokerrun.core.leasing import lease_out
+        from brokerrun.core.meaning import selected
+
+        selected(limit=limit)
+        if lease is not None and not lease > 0:
+            raise UsageError(f"lease: expected seconds above 0, got {lease}")
+        return lease_out(self.call, self.name, limit, lease=lease, hold=hold, retry=retry)
+
+    def delete(self, *, message_id: Id | None = None) -> bool:
+        """Delete one message, or all of the queue, in whichever state; tell whether any was there.
+
+        This is how a handler that peeked acknowledges.
+        """
+        ident = None if message_id is None else read_id(message_id)
+        with self.call() as broker:
+            return broker.delete(self.name, ident) > 0
+
+    # --------------------------------------------------------------------------------- facts
+
+    def exists(self) -> bool:
+        """Tell whether the queue holds a message, one that was read and not yet vacuumed too."""
+        with self.call() as broker:
+            return broker.store.exists(broker.resolve(self.name))
 
     def stats(self) -> QueueStats:
         """Count the queue."""
-        with self._call() as broker:
+        with self.call() as broker:
             return broker.stats(self.name)
 
-    def close(self) -> None:
-        """Close the connection; a later call opens it again."""
-        self._broker.close()
+    def has_pending(self, after_timestamp: Id | None = None) -> bool:
+        """Tell whether there is a message that was not read yet."""
+        selection = Selection(after=bound("after_timestamp", after_timestamp))
+        with self.call() as broker:
+            return bool(broker.peek(self.name, selection))
 
-    def _call(self) -> _Call:
-        return _Call(self._broker, self.persistent)
+    def generate_timestamp(self) -> int:
+        """Give an id without a message: all ids before are smaller, all later ones greater."""
+        with self.call() as broker:
+            return self._saw(broker.store.stamp())
+
+    get_ts = generate_timestamp
+
+    @property
+    def last_ts(self) -> int:
+        """The newest id of the store that this handle knows of; 0 before there was any.
+
+        It is what `write`, `generate_timestamp` and `refresh_last_ts` saw last; the first look
+        fetches it.
+        """
+        return self.refresh_last_ts() if self._last_ts is None else self._last_ts
+
+    def refresh_last_ts(self) -> int:
+        """Fetch the newest id of the store, without writing."""
+        with self.call() as broker:
+            return self._saw(broker.store.newest())
+
+    def _saw(self, ident: int) -> int:
+        self._last_ts = max(self._last_ts or 0, ident)
+        return ident
+
+    # ------------------------------------------------------------------------------ the handle
+
+    def call(self) -> _Call:
+        """Give the broker for one use: `with queue.call() as broker`."""
+        return self._call
+
+    def destination(self, target: object) -> str:
+        if isinstance(target, Queue):
+            if target.broker.target != self.broker.target:
+                raise UsageError(f"{target!r} is in another store: a message cannot move there")
+            return target.name
+        if isinstance(target, str):
+            return check_queue(target)
+        raise wrong_kind("destination", "a queue or its name", target)
+
+    def close(self) -> None:
+        """Close the connection. A later call, or another queue that shares it, opens it again.
+
+        Leases go on, and a runner stays open.
+        """
+        self.broker.close()
 
     def __enter__(self) -> Queue:
         return self
@@ -91,13 +216,13 @@ class Queue:
 
 
 class _Call:
-    """One use of the broker; closes it afterwards unless the queue is persistent."""
+    """One use of a queue's broker; closes the connection afterwards unless it is persistent."""
 
     def __init__(self, broker: Broker, keep: bool):
-        self.broker, self.keep = broker, keep
+        self._broker, self._keep = broker, keep
 
     def __enter__(self) -> Broker:
-        return self.broker
+        return self._broker
 
     def __exit__(
         self,
@@ -105,9 +230,18 @@ class _Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self.keep:
-            self.broker.close()
+        if not self._keep:
+            self._broker.close()
 
 
-def _body(messages: list[Message]) -> str | None:
-    return messages[0].body if messages else None
+_shared: WeakValueDictionary[tuple[str, Settings], Broker] = WeakValueDictionary()
+
+
+def _broker(target: str, settings: Settings, *, shared: bool) -> Broker:
+    """Return the broker of a queue; the persistent ones of a store share theirs."""
+    if not shared:
+        return Broker(target, settings=settings)
+    found = _shared.get((target, settings))
+    if found is None:
+        found = _shared[target, settings] = Broker(target, settings=settings)
+    return found

@@ -160,7 +160,7 @@ def test_a_queue_does_what_its_broker_does(database: str, persistent: bool) -> N
         assert queue.stats().pending == 2
         moved = queue.move("to")
         assert moved is not None
-        assert moved.id == first
+        assert moved["timestamp"] == first
         assert queue.read() == "b"
         assert queue.read() is queue.peek() is None
         assert queue.move("to") is None
