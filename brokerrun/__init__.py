@@ -1,7 +1,7 @@
 """brokerrun: supervised workers around a durable queue.
 
-What stands here and in `brokerrun.db` is public; the rest is not. Importing this package loads no
-third-party package; each name is loaded when it is first used.
+What stands here and in `brokerrun.sqqueue`, `watcher` and `db` is public, the rest is not. To import
+this package loads no third-party package: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from importlib import import_module
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from brokerrun.core.activity import (
+        ActivityWaiter,
+        create_activity_waiter_for_queues,
+    )
     from brokerrun.core.broker import Broker
     from brokerrun.core.handle import (
         Handle,
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
         Message,
         QueueStats,
     )
+    from brokerrun.core.printers import (
+        json_print_handler,
+        logger_handler,
+        simple_print_handler,
+    )
     from brokerrun.core.queue import Queue
     from brokerrun.core.retry import (
         Backoff,
@@ -33,6 +42,11 @@ if TYPE_CHECKING:
     from brokerrun.core.target import (
         BrokerTarget,
         target_for_directory,
+    )
+    from brokerrun.core.watcher import (
+        MultiQueueWatcher,
+        QueueMoveWatcher,
+        QueueWatcher,
     )
     from brokerrun.errors import (
         AliasError,
@@ -59,14 +73,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "core.activity": ("ActivityWaiter", "create_activity_waiter_for_queues"),
     "core.broker": ("Broker",),
     "core.handle": ("Handle", "open_broker"),
     "core.leasing": ("Lease", "Leases"),
     "core.model": ("Message", "QueueStats"),
+    "core.printers": ("json_print_handler", "logger_handler", "simple_print_handler"),
     "core.queue": ("Queue",),
     "core.retry": ("Backoff", "RetryPolicy"),
     "core.settings": ("resolve_config",),
     "core.target": ("BrokerTarget", "target_for_directory"),
+    "core.watcher": ("MultiQueueWatcher", "QueueMoveWatcher", "QueueWatcher"),
     "errors": (
         "AliasError",
         "ArgumentError",
@@ -84,6 +101,7 @@ _HOMES = {
     "supervisor.handlers": ("Dead", "Drop", "Job", "Retry", "Snooze"),
 }
 __all__ = [
+    "ActivityWaiter",
     "AliasError",
     "ArgumentError",
     "Backoff",
@@ -98,9 +116,12 @@ __all__ = [
     "Leases",
     "Message",
     "MessageError",
+    "MultiQueueWatcher",
     "Queue",
+    "QueueMoveWatcher",
     "QueueNameError",
     "QueueStats",
+    "QueueWatcher",
     "Retry",
     "RetryPolicy",
     "Snooze",
@@ -112,8 +133,12 @@ __all__ = [
     "StoreRefused",
     "UsageError",
     "__version__",
+    "create_activity_waiter_for_queues",
+    "json_print_handler",
+    "logger_handler",
     "open_broker",
     "resolve_config",
+    "simple_print_handler",
     "target_for_directory",
 ]
 

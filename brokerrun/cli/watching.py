@@ -19,8 +19,8 @@ from brokerrun.cli.output import (
 )
 from brokerrun.cli.place import open_broker, read_place
 from brokerrun.core.broker import check_queue
+from brokerrun.core.follower import Follower
 from brokerrun.core.ids import parse_bound
-from brokerrun.core.watcher import Follower
 from brokerrun.errors import UsageError
 
 _LONGEST = 0.5  # seconds in which a deleted database is noticed
