@@ -1,7 +1,7 @@
 """brokerrun: supervised workers around a durable queue.
 
-What stands here and in `brokerrun.sqqueue`, `watcher` and `db` is public, the rest is not. To import
-this package loads no third-party package: each name is loaded when it is first used.
+What stands here and in `brokerrun.sqqueue`, `watcher` and `db` is public; the rest is not.
+Importing this package loads no third-party package: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
