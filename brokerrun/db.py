@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from os import PathLike
-from types import TracebackType
 
+from brokerrun.closing import Closing
 from brokerrun.core.handle import Handle, open_broker
 
 __all__ = ["DBConnection", "open_broker"]
 
 
-class DBConnection:
+class DBConnection(Closing):
     """A store opened for the `with` block; `get_connection` gives the handle on it."""
 
     def __init__(self, db_path: str | PathLike[str]):
@@ -23,14 +23,3 @@ class DBConnection:
     def close(self) -> None:
         """Close the connection."""
         self._handle.close()
-
-    def __enter__(self) -> DBConnection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

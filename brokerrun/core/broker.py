@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 
+from brokerrun.closing import Closing
 from brokerrun.core.backends import open_store
 from brokerrun.core.model import Attempt, Claim, Draft, Message, QueueStats, Selection, Wanted
 from brokerrun.core.owners import new_guardian
@@ -32,7 +32,7 @@ GREATEST_PRIORITY = 2**31 - 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
-class Broker:
+class Broker(Closing):
     """All queues of one store.
 
     Opens it at the first use; `create=False` refuses to make a new one. A broker may be used from
@@ -187,17 +187,6 @@ class Broker:
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
         self.store.close()
-
-    def __enter__(self) -> Broker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_name(name: str) -> str:

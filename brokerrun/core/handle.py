@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from brokerrun.closing import Closing
 from brokerrun.core.broker import Broker
 from brokerrun.core.meaning import read_id
 from brokerrun.core.model import QueueStats
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from brokerrun.core.target import BrokerTarget
 
 
-class Handle:
+class Handle(Closing):
     """All queues of one store, on one connection; made by `open_broker`.
 
     Usable from several threads and in a forked child, as `Queue` is.
@@ -101,17 +100,6 @@ class Handle:
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
         self._broker.close()
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_broker(

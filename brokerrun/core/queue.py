@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from weakref import WeakValueDictionary
 
+from brokerrun.closing import Closing
 from brokerrun.core.broker import Broker, check_queue
 from brokerrun.core.meaning import bound, read_id
 from brokerrun.core.model import Draft, QueueStats, Selection
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from brokerrun.core.target import BrokerTarget
 
 
-class Queue(Moves):
+class Queue(Moves, Closing):
     """One queue, by name or as `@alias`.
 
     The connection opens at the first use. Without *persistent* it closes after each call, with it
@@ -196,17 +197,6 @@ class Queue(Moves):
         Leases go on, and a runner stays open.
         """
         self.broker.close()
-
-    def __enter__(self) -> Queue:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __str__(self) -> str:
         return self.name

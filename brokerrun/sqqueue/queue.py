@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar
 
+from brokerrun.closing import Closing
 from brokerrun.core.batches import browse
 from brokerrun.core.broker import Broker, check_name
 from brokerrun.core.ids import now_ns
@@ -43,7 +44,6 @@ from brokerrun.values import Value
 if TYPE_CHECKING:
     import sqlite3
     from os import PathLike
-    from types import TracebackType
 
     from brokerrun.core.target import BrokerTarget
 
@@ -69,7 +69,7 @@ class Metrics(Value):
     dead: int
 
 
-class SQLiteQueue:
+class SQLiteQueue(Closing):
     """One queue of a file, with retries and a dead-letter queue.
 
     It may be used by several threads, and in a forked child, which opens a connection of its own.
@@ -338,17 +338,6 @@ class SQLiteQueue:
         if held:
             self._do("close", QueueError, give_back, [ident for ident, _ in held])
         self._broker.close()
-
-    def __enter__(self) -> SQLiteQueue:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # ------------------------------------------------------------------------------- the frame
 
