@@ -17,7 +17,7 @@ from brokerrun.cli.place import open_broker, read_place
 from brokerrun.cli.values import seconds, some_seconds
 from brokerrun.core.broker import Broker, check_queue
 from brokerrun.core.ids import now_ns
-from brokerrun.core.model import Claim, Held, Wanted
+from brokerrun.core.model import Claim, Wanted
 from brokerrun.core.recovery import LOOK_SECONDS
 from brokerrun.core.retry import Ended, Outcome, RetryPolicy, acknowledge, release
 from brokerrun.errors import BrokerrunError, StoreMissing
@@ -84,8 +84,7 @@ def _handle(
         broker.store.work([acknowledge(claim.id, claim.receipt)])
         return True
     ended = _ended(status, late, line.command[0], started_at)
-    held = Held(claim.id, claim.queue, 0, claim.receipt, claim.attempts, claim.crashes)
-    settlement = policy.settle(held, ended)
+    settlement = policy.settle(claim, ended)
     broker.store.work([settlement])
     if not line.quiet:
         again = f"again in {settlement.delay:.0f}s"

@@ -21,9 +21,8 @@ from brokerrun.cli.place import open_broker, read_place
 from brokerrun.core.broker import check_queue
 from brokerrun.core.follower import Follower
 from brokerrun.core.ids import parse_bound
+from brokerrun.core.recovery import FILE_SECONDS
 from brokerrun.errors import UsageError
-
-_LONGEST = 0.5  # seconds in which a deleted database is noticed
 
 
 def watch(line: Line) -> int:
@@ -41,7 +40,7 @@ def watch(line: Line) -> int:
         if not line.quiet:
             say(f"broker: watching {queue}; Ctrl-C ends it")
         try:
-            _follow(line, follower, min(place[0].max_interval, _LONGEST))
+            _follow(line, follower, min(place[0].max_interval, FILE_SECONDS))
         except Interrupted:
             give_up_output()  # what is half printed went back
             return DONE

@@ -9,10 +9,9 @@ from threading import Event
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Selection
 from brokerrun.core.queue import Queue
+from brokerrun.core.recovery import FILE_SECONDS
+from brokerrun.core.stopping import GLANCE_SECONDS
 from brokerrun.errors import UsageError, wrong_kind
-
-_GLANCE = 0.1  # seconds between looks at the caller's event
-_LONGEST = 0.5  # seconds in which a deleted database is noticed
 
 
 class ActivityWaiter:
@@ -40,7 +39,7 @@ class ActivityWaiter:
         """
         deadline = time.monotonic() + timeout
         while not self._stopped():
-            longest = _LONGEST if self._stop_event is None else _GLANCE
+            longest = FILE_SECONDS if self._stop_event is None else GLANCE_SECONDS
             left = deadline - time.monotonic()
             if self._broker.store.wait_until(self._has_news, min(max(left, 0.0), longest)):
                 return not self._stopped()

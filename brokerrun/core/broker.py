@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from brokerrun.closing import Closing
 from brokerrun.core.backends import open_store
+from brokerrun.core.ids import LONGEST_SECONDS
 from brokerrun.core.model import Attempt, Claim, Draft, Message, QueueStats, Selection, Wanted
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.recovery import give_back
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 MAX_NAME_LENGTH = 512
-MOST_DELAY = 36_500 * 86_400  # seconds
 GREATEST_PRIORITY = 2**31 - 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -250,8 +250,8 @@ def check_draft(draft: Draft, most_bytes: int = MAX_MESSAGE_BYTES) -> Draft:
             raise wrong_kind("delay", "seconds", draft.delay)
         if not isinstance(draft.priority, int):
             raise wrong_kind("priority", "a whole number", draft.priority)
-        if not 0 <= draft.delay <= MOST_DELAY:
-            raise UsageError(f"delay: expected 0 to {MOST_DELAY} seconds, got {draft.delay}")
+        if not 0 <= draft.delay <= LONGEST_SECONDS:
+            raise UsageError(f"delay: expected 0 to {LONGEST_SECONDS} seconds, got {draft.delay}")
         if abs(draft.priority) > GREATEST_PRIORITY:
             raise UsageError(
                 f"priority: expected at most {GREATEST_PRIORITY} either way, got {draft.priority}"

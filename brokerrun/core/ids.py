@@ -16,6 +16,7 @@ from brokerrun.errors import UsageError
 COUNTER_BITS = 12
 DIGITS = 19
 GREATEST = 2**63 - 1
+LONGEST_SECONDS = 36_500 * 86_400  # of anything that waits: such an instant is still an id
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(s|ms|ns)?", re.ASCII)
 _UNITS = {"s": 10**9, "ms": 10**6, "ns": 1}
 

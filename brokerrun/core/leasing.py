@@ -14,7 +14,7 @@ from brokerrun.core.blame import say, trace
 from brokerrun.core.broker import Broker
 from brokerrun.core.ids import now_ns
 from brokerrun.core.leases import receipt_text
-from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
+from brokerrun.core.model import Claim, Effect, Settlement, Wanted
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.retry import (
     Ended,
@@ -92,7 +92,7 @@ class Lease:
     def _failure(
         self, outcome: Outcome, error: BaseException | str | None, delay: float | None = None
     ) -> Settlement:
-        claim, traceback = self._claim, None
+        traceback = None
         if isinstance(error, BaseException):
             traceback = trace(error) if error.__traceback__ else None
             error = say(error)
@@ -106,8 +106,7 @@ class Lease:
             ended_at=now_ns(),
             delay=delay,
         )
-        held = Held(claim.id, claim.queue, 0, claim.receipt, claim.attempts, claim.crashes)
-        return self._leases.policy.settle(held, ended)
+        return self._leases.policy.settle(self._claim, ended)
 
     def __repr__(self) -> str:
         return f"Lease({self.receipt!r}, queue={self.queue!r}, attempts={self.attempts})"

@@ -12,13 +12,12 @@ from typing import Final, Self
 
 from brokerrun.core.broker import Broker, check_queue
 from brokerrun.core.model import Message
-from brokerrun.core.recovery import LOOK_SECONDS, give_back
+from brokerrun.core.recovery import FILE_SECONDS, LOOK_SECONDS, give_back
 from brokerrun.core.rounds import Rounds, Watched
 from brokerrun.core.stopping import Stop
 from brokerrun.errors import StoreBusy, StoreFull, UsageError, wrong_kind
 
 log: Final = logging.getLogger("brokerrun")
-_LONGEST = 0.5  # seconds in which a deleted database is noticed
 _PATIENCE = 1.0  # seconds between tries while the store is busy or full
 
 
@@ -210,7 +209,7 @@ class Watcher:
             self._looked_at = time.monotonic()
             if give_back(store):
                 return True
-        net = min(self._broker.settings.max_interval, _LONGEST)
+        net = min(self._broker.settings.max_interval, FILE_SECONDS)
         longest = self._stop.longest(min(net, patience))
         woken = store.wait_until(self._has_work, longest, [self._stop.fd])
         return self._stop.drain() or woken or self._rounds.again_in() <= 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokerrun.core.ids import GREATEST, parse_bound, parse_id
+from brokerrun.core.ids import GREATEST, LONGEST_SECONDS, parse_bound, parse_id
 from brokerrun.core.model import Selection
 from brokerrun.errors import UsageError, wrong_kind
 from brokerrun.values import TYPE_CHECKING
@@ -127,3 +127,18 @@ def bound(what: str, given: Id | None) -> int | None:
 def is_number(value: object) -> bool:
     """Tell whether *value* is a whole number, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def seconds(what: str, value: float) -> float:
+    """Return a duration above 0, of at most a hundred years.
+
+    Raises:
+        ArgumentError: It is no number.
+        UsageError: It is out of bounds.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_kind(what, "seconds", value)
+    if not 0 < value <= LONGEST_SECONDS:
+        most = f"at most {LONGEST_SECONDS}"
+        raise UsageError(f"{what}: expected seconds above 0, {most}, got {value}")
+    return value

@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from brokerrun.closing import Closing
 from brokerrun.core.broker import Broker, check_queue
-from brokerrun.core.meaning import bound, read_id
+from brokerrun.core.meaning import bound, read_id, seconds, selected
 from brokerrun.core.model import Draft, QueueStats, Selection
 from brokerrun.core.moves import Moves
 from brokerrun.core.settings import Settings, settings_for
@@ -117,11 +117,10 @@ class Queue(Moves, Closing):
                 dead-letter queue `NAME.dlq`.
         """
         from brokerrun.core.leasing import lease_out
-        from brokerrun.core.meaning import selected
 
         selected(limit=limit)
-        if lease is not None and not lease > 0:
-            raise UsageError(f"lease: expected seconds above 0, got {lease}")
+        if lease is not None:
+            seconds("lease", lease)
         return lease_out(self.call, self.name, limit, lease=lease, hold=hold, retry=retry)
 
     def delete(self, *, message_id: Id | None = None) -> bool:
@@ -194,7 +193,7 @@ class Queue(Moves, Closing):
     def close(self) -> None:
         """Close the connection. A later call, or another queue that shares it, opens it again.
 
-        Leases go on, and a runner stays open.
+        Leases go on.
         """
         self.broker.close()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 1.0  # in which one that waits notices what a dead process held
+FILE_SECONDS = 0.5  # in which it notices that its database was deleted
 
 
 def give_back(store: Store) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from brokerrun.core.model import Attempt, Held, Settlement
+from brokerrun.core.model import Attempt, Claim, Held, Settlement
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
 from brokerrun.values import Value
@@ -79,7 +79,7 @@ class RetryPolicy(Value):
     backoff: Backoff = Backoff()
     dead_letter: str | None = None
 
-    def settle(self, held: Held, ended: Ended, draw: float | None = None) -> Settlement:
+    def settle(self, held: Held | Claim, ended: Ended, draw: float | None = None) -> Settlement:
         """Decide between retry, release, bury and drop; *draw* in [0, 1) is the jitter."""
         outcome = ended.outcome
         if outcome is Outcome.DROP:
@@ -94,11 +94,11 @@ class RetryPolicy(Value):
             held, ended, Event.RETRY, delay=self._delay(held, ended, jitter), crashes=crashes
         )
 
-    def _used_up(self, held: Held, crashes: int) -> bool:
+    def _used_up(self, held: Held | Claim, crashes: int) -> bool:
         over = crashes > 0 and held.crashes + crashes >= self.crashes
         return held.attempts >= self.max_attempts or over
 
-    def _delay(self, held: Held, ended: Ended, draw: float) -> float:
+    def _delay(self, held: Held | Claim, ended: Ended, draw: float) -> float:
         if ended.delay is not None:
             return ended.delay
         if ended.outcome is Outcome.LOST or (ended.outcome is Outcome.DIED and held.crashes == 0):
@@ -106,7 +106,13 @@ class RetryPolicy(Value):
         return self.backoff.delay(held.attempts, draw)
 
     def _end(
-        self, held: Held, ended: Ended, event: Event, *, delay: float = 0.0, crashes: int = 0
+        self,
+        held: Held | Claim,
+        ended: Ended,
+        event: Event,
+        *,
+        delay: float = 0.0,
+        crashes: int = 0,
     ) -> Settlement:
         died = event is Event.BURY or (event is Event.ACK and ended.outcome is not Outcome.DROP)
         attempt = Attempt(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-_GLANCE = 0.1  # seconds between looks at an event, which wakes no sleeper
+GLANCE_SECONDS = 0.1  # between looks at an event, which wakes no sleeper
 
 
 class Stop:
@@ -48,7 +48,7 @@ class Stop:
 
     def longest(self, seconds: float) -> float:
         """Bound a sleep on `fd`: an event of the caller's is to be seen soon."""
-        return seconds if self._event is None else min(seconds, _GLANCE)
+        return seconds if self._event is None else min(seconds, GLANCE_SECONDS)
 
     def drain(self) -> bool:
         """Hear what woke us, so that it wakes only once; tell whether anything did."""

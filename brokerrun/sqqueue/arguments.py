@@ -7,10 +7,10 @@ from operator import index
 from typing import Final, SupportsIndex
 
 from brokerrun.core.ids import GREATEST
+from brokerrun.core.meaning import is_number
 from brokerrun.errors import UsageError, wrong_kind
 
 _MOST: Final = 1_000_000
-_LONGEST: Final = 36_500 * 86_400.0  # seconds; an instant so far ahead still fits the store
 
 
 def ident_of(message_id: SupportsIndex) -> int:
@@ -33,17 +33,8 @@ def listed(payloads: Iterable[str]) -> list[str]:
 
 def whole(what: str, value: int, least: int = 1) -> int:
     """Return a whole number from *least* to a million."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_number(value):
         raise wrong_kind(what, "a whole number", value)
     if not least <= value <= _MOST:
         raise UsageError(f"{what}: expected a whole number from {least} to {_MOST}, got {value}")
-    return value
-
-
-def seconds(what: str, value: float) -> float:
-    """Return a duration above 0, of at most a hundred years."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise wrong_kind(what, "seconds", value)
-    if not 0 < value <= _LONGEST:
-        raise UsageError(f"{what}: expected seconds above 0, at most {_LONGEST:.0f}, got {value}")
     return value

@@ -13,6 +13,7 @@ from brokerrun.core.batches import browse
 from brokerrun.core.broker import Broker, check_name
 from brokerrun.core.ids import now_ns
 from brokerrun.core.leases import LEASE
+from brokerrun.core.meaning import seconds
 from brokerrun.core.model import Effect, Held, Message, Selection, Settlement, Wanted
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.retry import (
@@ -28,7 +29,7 @@ from brokerrun.core.settings import settings_for
 from brokerrun.core.states import State
 from brokerrun.core.target import locate
 from brokerrun.errors import BrokerrunError, wrong_kind
-from brokerrun.sqqueue.arguments import ident_of, listed, seconds, whole
+from brokerrun.sqqueue.arguments import ident_of, listed, whole
 from brokerrun.sqqueue.record import Record, was_lost
 from brokerrun.sqqueue.result import (
     CompletionError,

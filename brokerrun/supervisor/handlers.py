@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from importlib import import_module
-from typing import Any, Final
+from typing import Any
+
+from brokerrun.core.ids import LONGEST_SECONDS
 
 Function = Callable[..., object]
-LONGEST_SECONDS: Final = 36500 * 86400
 
 
 class Verdict(Exception):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-LONGEST: Final = 36_500 * 86_400.0  # a hundred years; an instant so far ahead still fits the store
+from brokerrun.core.ids import LONGEST_SECONDS
+
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION: Final = re.compile("".join(rf"(?:([0-9]{{1,15}}){unit})?" for unit in _UNITS))
 _RATE: Final = re.compile(r"([0-9]{1,9})/(.*)")
@@ -21,7 +22,7 @@ def duration(value: object) -> float:
         raise ValueError(f"expected a duration like '30s', got {shown(value)}{_hint(value)}")
     parts = zip(found.groups(default="0"), _UNITS.values(), strict=True)
     seconds = sum(int(count) * unit for count, unit in parts) / 1_000
-    if seconds > LONGEST:
+    if seconds > LONGEST_SECONDS:
         raise ValueError(f"expected a duration of at most 36500d, got {shown(value)}")
     return seconds
 

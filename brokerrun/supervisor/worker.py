@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from brokerrun.core.blame import say, trace
-from brokerrun.core.model import Claim, Effect, Held, Settlement, Wanted
+from brokerrun.core.model import Claim, Effect, Settlement, Wanted
 from brokerrun.core.retry import Ended, Outcome, acknowledge, release
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy, StoreFull
@@ -140,8 +140,7 @@ class Worker:
             self.slot.count(failed=False)
             self.log.debug("message_acked", queue=claim.queue, id=claim.id)
             return
-        held = Held(claim.id, claim.queue, self.owner, claim.receipt, claim.attempts, claim.crashes)
-        settlement = self.policy.settle(held, ended)
+        settlement = self.policy.settle(claim, ended)
         if self._settle([settlement])[-1] is Effect.SETTLED:
             self.slot.count(failed=True)
             self.log.warning(

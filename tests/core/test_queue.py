@@ -404,6 +404,8 @@ def test_a_wrong_kind_says_what_was_wanted(make: Any, said: str, db: Path) -> No
         (lambda q: q.write("x", priority=2**31), "priority: expected at most"),
         (lambda q: q.claim(0), "limit: expected at least 1"),
         (lambda q: q.claim(lease=0), "lease: expected seconds above 0"),
+        (lambda q: q.claim(lease=float("inf")), "lease: expected seconds above 0"),
+        (lambda q: q.claim(lease="5"), "lease: expected seconds, got str"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_changes_nothing(

@@ -157,8 +157,8 @@ class SqliteStore:
             for held in claims:
                 proof = {"id": held.id, "receipt": held.receipt, "ready_at": None}
                 if touched(db, "release", **proof):
-                    step = {"id": held.id} if to is None else {"id": held.id, "target": to}
-                    done += touched(db, "read" if to is None else "move", **step)
+                    step = "read" if to is None else "move"
+                    done += touched(db, step, id=held.id, target=to)
             due = to is None and self._vacuum_due(db, done)
         if due:
             self.vacuum()
