@@ -49,6 +49,14 @@ class StoreFull(StoreError):
     """The disk is full, or fails: nothing was changed, and later it may work again."""
 
 
+class IntegrityError(StoreError):
+    """A constraint of the database refused a row: nothing was changed."""
+
+
+class DataError(StoreError):
+    """A value that the database cannot hold: nothing was changed."""
+
+
 class StoreRefused(StoreError):
     """The file is foreign, damaged or of a newer version; it was left as it was."""
 

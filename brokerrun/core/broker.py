@@ -52,6 +52,10 @@ class Broker(Closing):
         self.target, self.settings = target, settings
         self.store: Store = store or open_store(target, create=create, settings=settings)
 
+    def within(self, connection: object) -> Broker:
+        """Give this broker inside a transaction of the caller's: see `Store.within`."""
+        return Broker(self.target, settings=self.settings, store=self.store.within(connection))
+
     def resolve(self, queue: str) -> str:
         """Return the name of the queue that is meant: an alias only where it says `@`.
 

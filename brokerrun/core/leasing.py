@@ -14,6 +14,7 @@ from brokerrun.core.blame import say, trace
 from brokerrun.core.broker import Broker
 from brokerrun.core.ids import now_ns
 from brokerrun.core.leases import receipt_text
+from brokerrun.core.meaning import seconds as check_seconds
 from brokerrun.core.model import Claim, Effect, Settlement, Wanted
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.retry import (
@@ -53,10 +54,23 @@ class Lease:
         self.receipt = receipt_text(claim)
         self.settled = False
         self._begun_at: int | None = None  # when it was handed out
+        self._acked_within: object = None  # the caller's connection in whose transaction it was
 
-    def ack(self) -> bool:
-        """End it in success: the message is gone."""
-        return self._settle(acknowledge(self.id, self._claim.receipt))
+    def ack(self, *, within: object = None) -> bool:
+        """End it in success: the message is gone.
+
+        *within* is an `sqlite3.Connection`, as `Queue.enqueue` takes it: the message is gone when
+        the caller commits. If the caller rolls back, the lease is as it was before, and the end of
+        the `with` block of the batch gives it back. Outside such a block it is ready again at once.
+        """
+        settlement = acknowledge(self.id, self._claim.receipt)
+        if within is None:
+            return self._settle(settlement)
+        with self._leases.call() as broker:
+            effects = broker.within(within).store.work([settlement])[0]
+        self._acked_within = within
+        self._leases._settled()
+        return effects == [Effect.SETTLED]
 
     def nack(self, error: BaseException | str | None = None, *, delay: float | None = None) -> bool:
         """End it in failure: retried after the backoff of the policy, dead after the last attempt.
@@ -77,6 +91,7 @@ class Lease:
 
     def extend(self, seconds: float) -> bool:
         """Let the lease end *seconds* from now; without a time it only tells whether it is ours."""
+        check_seconds("seconds", seconds)
         with self._leases.call() as broker:
             if self._leases.timed:
                 return broker.store.extend(self.id, self._claim.receipt, seconds)
@@ -127,6 +142,7 @@ class Leases:
         self._owner, self._process = owner, os.getpid()
         self._leases = [Lease(self, claim) for claim in claims]
         self._next = 0
+        self._ends = False  # whether the end of a `with` block is to come
         self._settled()
 
     def __iter__(self) -> Leases:
@@ -145,6 +161,7 @@ class Leases:
         return len(self._leases)
 
     def __enter__(self) -> Leases:
+        self._ends = True
         return self
 
     def __exit__(
@@ -158,10 +175,22 @@ class Leases:
         left = [lease for lease in self._leases if not lease.settled]
         if left:
             with self.call() as broker:
-                broker.store.work([self._given_back(lease, error) for lease in left])
+                inside = self._writable(broker, left)
+                inside.store.work([self._given_back(lease, error) for lease in left])
         for lease in left:
-            lease.settled = True
+            lease.settled, lease._acked_within = True, None
         self._settled()
+
+    @staticmethod
+    def _writable(broker: Broker, left: list[Lease]) -> Broker:
+        """Return *broker*, in the caller's transaction where that still has the write lock.
+
+        A rollback leaves the messages to an owner that lives no more: ready again at once.
+        """
+        for lease in left:
+            if getattr(lease._acked_within, "in_transaction", False):
+                return broker.within(lease._acked_within)
+        return broker
 
     def _given_back(self, lease: Lease, error: BaseException | None) -> Settlement:
         if lease._begun_at is None or not isinstance(error, Exception | None):
@@ -172,7 +201,8 @@ class Leases:
 
     def _settled(self) -> None:
         """End our life as an owner when there is nothing left to own."""
-        if self._owner and all(lease.settled for lease in self._leases):
+        over = all(each.settled or (each._acked_within and not self._ends) for each in self._leases)
+        if self._owner and over:
             with self.call() as broker:
                 broker.store.end_life(self._owner)
             self._owner = 0

@@ -91,6 +91,32 @@ class Queue(Moves, Closing):
             self._saw(ids[-1])
         return ids
 
+    def enqueue(
+        self, message: str, *, within: object, delay: float = 0.0, priority: int = 0
+    ) -> int:
+        """Store a message in the caller's own transaction, and return its id.
+
+            with sqlite3.connect("my.db") as connection:
+                connection.execute("insert into orders ...")
+                Queue("orders", "my.db").enqueue("17", within=connection)
+
+        It is there when the caller commits, and never if the caller rolls back. The write lock is
+        the caller's until then: other writers wait for it, calls of this process without *within*
+        too. How well it survives a power cut is for the connection to say (`pragma synchronous`).
+
+        Args:
+            within: An `sqlite3.Connection` to the database of the queue. One that begins
+                transactions by itself is brought into one; one that does not has to be in one.
+                Close it before a fork: a child of a process that has it open cannot use the queue.
+
+        Raises:
+            UsageError: It is in no transaction, or is open on another database.
+            StoreRefused: The database is none of brokerrun's yet: `broker init` makes one.
+            StoreBusy: Another writer kept the lock, or wrote since the transaction first read.
+        """
+        with self.call() as broker:
+            return broker.within(within).write(self.name, message, delay=delay, priority=priority)
+
     # ---------------------------------------------------------------------------------- hold
 
     def claim(

@@ -30,6 +30,18 @@ from brokerrun.core.model import (
 class Store(Protocol):
     """Messages, their states and their history, durable and shared by many processes."""
 
+    def within(self, connection: object) -> Store:
+        """Give this store inside a transaction of the caller's, on a connection of the caller's.
+
+        What is done through it becomes true when the caller commits; not for waits, nor upkeep.
+
+        Raises:
+            ArgumentError: It is no connection of this engine's.
+            UsageError: It is in no transaction and begins none by itself, or is one to another
+                database.
+        """
+        ...
+
     def put(
         self, queue: str, bodies: Sequence[str], *, delay: float = 0.0, priority: int = 0
     ) -> list[int]:

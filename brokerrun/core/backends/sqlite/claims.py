@@ -8,8 +8,6 @@ from brokerrun.core.backends.sqlite.rows import (
     SECOND,
     SQL,
     TAKABLE,
-    Database,
-    Row,
     due,
     promote,
     queue_number,
@@ -22,6 +20,10 @@ from brokerrun.core.backends.sqlite.rows import (
 from brokerrun.core.model import Claim, Effect, Selection, Settlement, Wanted
 from brokerrun.core.owners import random_bits
 from brokerrun.core.states import Event
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Database, Row
 
 
 def settle(db: Database, settlements: Sequence[Settlement], now: int) -> list[Effect]:

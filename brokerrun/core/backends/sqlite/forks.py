@@ -39,6 +39,7 @@ _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 _making = threading.RLock()  # held over a fork: no connection comes to be meanwhile
 _orphans: list[Handle] = []  # dropped while open
 _left_open: set[Identity] = set()  # files on which a connection of ours stays open for good
+_visited: set[Identity] = set()  # files on which callers had connections of their own
 _unsafe: set[Identity] = set()  # files that were open when this process was forked
 _forking = threading.local()  # two threads may fork at once
 
@@ -74,6 +75,12 @@ def mark_open(file: Identity) -> None:
     _left_open.add(file)
 
 
+def visit(path: str) -> None:
+    """Say that a caller has a connection of its own to the file: we cannot close that one."""
+    status = os.stat(path)
+    _visited.add((status.st_dev, status.st_ino))
+
+
 def unsafe(file: Identity) -> bool:
     """Tell whether this process was forked while the file was open."""
     return file in _unsafe
@@ -90,6 +97,7 @@ def _before() -> None:
     _forking.making = _making.acquire(timeout=HOOK_SECONDS)
     known = {*_handles, *_orphans}
     _forking.handles = [(each, each.before_fork(deadline)) for each in known]
+    _forking.visited = _still_visited()
     lockfiles = all_lockfiles()
     _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=left(deadline))]
 
@@ -112,7 +120,17 @@ def _after(*, child: bool) -> None:
     for handle, (locked, still_open) in handles:
         handle.after_fork(child=child, locked=locked, still_open=still_open)
     if child:
-        _unsafe.update(_left_open)
+        _unsafe.update(_left_open, _forking.visited)
+
+
+def _still_visited() -> set[Identity]:
+    """Find the files that are open although ours are closed: on connections of callers."""
+    found: set[Identity] = set()
+    for number in os.listdir("/dev/fd") if _visited else ():
+        with suppress(OSError):
+            status = os.fstat(int(number))
+            found.add((status.st_dev, status.st_ino))
+    return found & _visited
 
 
 def _close_all() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from brokerrun.core.backends.sqlite.rows import (
     SQL,
-    Database,
     main_queue,
     one,
     queue_number,
@@ -15,7 +14,11 @@ from brokerrun.core.backends.sqlite.rows import (
     touched,
 )
 from brokerrun.core.model import Message, QueueStats, Summary
-from brokerrun.errors import AliasError, MessageError, UsageError
+from brokerrun.errors import AliasError, IntegrityError, MessageError, UsageError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Database
 
 _LOADED = ("id", "queue", "ready_at", "priority", "attempts", "body")
 
@@ -85,7 +88,7 @@ def load(db: Database, messages: Iterable[Message], aliases: Sequence[tuple[str,
         facts = message._asdict() | {"queue": numbers[message.queue]}
         try:
             db.execute(SQL["load"], {key: facts[key] for key in _LOADED})
-        except sqlite3.IntegrityError as error:
+        except (sqlite3.IntegrityError, IntegrityError) as error:
             raise MessageError(
                 f"message {message.id} is there already: nothing was stored"
             ) from error

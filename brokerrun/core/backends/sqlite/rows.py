@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from brokerrun.core.ids import GREATEST
@@ -15,14 +14,13 @@ from brokerrun.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from brokerrun.core.backends.sqlite.access import Cursor, Database, Row
+
 SQL: Final = load_statements(beside(__file__, "statements.sql"))
 SECOND: Final = 10**9
 TAKABLE: Final = ("ready",)
 PRESENT: Final = ("ready", "delayed", "leased")
 _LEAST_PRIORITY: Final = -(2**63)
-
-Database = sqlite3.Connection
-Row = tuple["Any", ...]
 
 
 def rows(db: Database, name: str, /, **parameters: Any) -> list[Row]:
@@ -114,7 +112,7 @@ def _places(
         yield {"queue": queue, "priority": priority, "after": after, "before": before}
 
 
-def _merged(pages: list[sqlite3.Cursor]) -> Iterable[Row]:
+def _merged(pages: list[Cursor]) -> Iterable[Row]:
     return pages[0] if len(pages) == 1 else heapq.merge(*pages)
 
 

@@ -24,24 +24,15 @@ from brokerrun.core.backends.sqlite.birth import (
     newer,
     refuse_stranger,
 )
+from brokerrun.core.backends.sqlite.faults import translated
 from brokerrun.core.backends.sqlite.forks import Identity
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.settings import Settings
-from brokerrun.errors import (
-    ForkUnsafe,
-    StoreBusy,
-    StoreError,
-    StoreFull,
-    StoreGone,
-    StoreRefused,
-)
+from brokerrun.errors import ForkUnsafe, StoreBusy, StoreError, StoreGone
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # where a supervisor does it
 _PAGE_BYTES = 4096
 _WAL_LIMIT_BYTES = 1024 * 1024
-_FULL_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Connection:
@@ -72,7 +63,7 @@ class Connection:
         It is committed at the end, or rolled back where something was raised, and flushed before
         this returns unless *late*. The wait for the turnstile and SQLite's lock is bounded.
         """
-        with self._mine(), self._translated():
+        with self._mine(), translated(self.path):
             db = self._opened()
             self.lockfile.enter(self.busy_timeout)
             try:
@@ -100,7 +91,7 @@ class Connection:
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Be inside one read transaction: everything in it is seen as of one moment."""
-        with self._mine(), self._translated():
+        with self._mine(), translated(self.path):
             db = self._opened()
             db.execute("begin")
             try:
@@ -134,7 +125,7 @@ class Connection:
 
     def checkpoint(self, least_bytes: int) -> None:
         """Copy the log into the database where it has at least *least_bytes*."""
-        with self._mine(), self._translated():
+        with self._mine(), translated(self.path):
             self._opened()
             if self._wal_bytes() >= least_bytes:
                 with self.writing(late=True):  # nothing else in it: the next begins the log anew
@@ -142,7 +133,7 @@ class Connection:
 
     def data_version(self) -> int:
         """Return a number that changes when another connection commits."""
-        with self._mine(), self._translated():
+        with self._mine(), translated(self.path):
             return int(self._opened().execute("pragma data_version").fetchone()[0])
 
     def close(self) -> None:
@@ -338,20 +329,6 @@ class Connection:
             yield
         finally:
             self.lock.release()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in _BUSY_CODES:
-                raise StoreBusy(f"{self.path}: stayed locked; try again") from error
-            if code in _FULL_CODES:
-                raise StoreFull(f"{self.path}: {error}; nothing was changed") from error
-            if code in _DAMAGED_CODES:
-                raise StoreRefused(f"{self.path}: damaged: {error}") from error
-            raise StoreError(f"{self.path}: {error}") from error
 
     # ------------------------------------------------------------------------------------ fork
 

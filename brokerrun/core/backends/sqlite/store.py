@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from brokerrun.core.backends.sqlite.claims import claim, new_receipt, settle
+from brokerrun.core.backends.sqlite.facts import Facts
 from brokerrun.core.backends.sqlite.queues import (
-    count,
     empty,
     has_rows,
     load,
     rename,
-    summary,
 )
 from brokerrun.core.backends.sqlite.rows import (
     PRESENT,
     SECOND,
     SQL,
     TAKABLE,
-    Database,
-    Row,
     as_message,
     bring_back,
     due,
@@ -42,25 +39,21 @@ from brokerrun.core.backends.sqlite.vacuum import (
 )
 from brokerrun.core.ids import GREATEST, next_id, now_ns
 from brokerrun.core.model import (
-    Attempt,
     Claim,
     Draft,
     Effect,
     Held,
-    Instance,
     Message,
-    QueueStats,
     Selection,
     Settlement,
-    Summary,
     Wanted,
 )
 from brokerrun.core.settings import Settings
 from brokerrun.core.states import State
-from brokerrun.errors import AliasError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Access, Database, Row
     from brokerrun.core.backends.sqlite.waiting import Waiter
 
 _SLICE_PAGES = 10_000  # given back at once
@@ -71,15 +64,32 @@ def open_store(path: str, *, create: bool = True, settings: Settings | None = No
     return SqliteStore(path, create=create, settings=settings or Settings())
 
 
-class SqliteStore:
-    """One database file. See `brokerrun.core.store.Store` for what each method promises."""
+class SqliteStore(Facts):
+    """One database, by its path or through an access to it.
 
-    def __init__(self, path: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
+    See `brokerrun.core.store.Store` for what each method promises.
+    """
+
+    def __init__(
+        self,
+        place: str | Access,
+        *,
+        create: bool = True,
+        settings: Settings = Settings(),  # noqa: B008
+    ):
+        super().__init__(
+            Connection(place, create=create, settings=settings) if isinstance(place, str) else place
+        )
         self.settings = settings
-        self.connection = Connection(path, create=create, settings=settings)
         self._flushed = -1  # the data version at the last upkeep
         self._changed = 0
         self._waiter: Waiter | None = None
+
+    def within(self, connection: object) -> SqliteStore:
+        from brokerrun.core.backends.sqlite.guest import Guest
+
+        settings = self.settings._replace(auto_vacuum=False)
+        return SqliteStore(Guest(self.connection.path, settings, connection), settings=settings)
 
     # ------------------------------------------------------------------------------ put, look
 
@@ -268,94 +278,6 @@ class SqliteStore:
     def alive(self, owner: int) -> bool:
         return self.connection.lockfile.alive(owner)
 
-    # ----------------------------------------------------------------------------- the lookers
-
-    def queues(self) -> list[QueueStats]:
-        with self.connection.looking() as db:
-            counted = [count(db, number, name) for number, name, _ in rows(db, "queue_names")]
-        return [stats for stats in counted if stats.total]
-
-    def stats(self, queue: str) -> QueueStats:
-        with self.connection.looking() as db:
-            number = queue_number(db, queue)
-            return QueueStats(queue, 0, 0, 0) if number is None else count(db, number, queue)
-
-    def exists(self, queue: str) -> bool:
-        with self.connection.looking() as db:
-            number = queue_number(db, queue)
-            return number is not None and has_rows(db, number)
-
-    def summary(self) -> Summary:
-        with self.connection.looking() as db:
-            return summary(db)
-
-    def newest(self) -> int:
-        with self.connection.looking() as db:
-            return int(one(db, "newest")[0])
-
-    def stamp(self) -> int:
-        with self.connection.writing(late=True) as db:
-            ident = next_id(one(db, "newest")[0], now_ns())
-            db.execute(SQL["stamp"], {"id": ident})
-        return ident
-
-    # ------------------------------------------------------------------------------ the aliases
-
-    def aliases(self) -> list[tuple[str, str]]:
-        with self.connection.looking() as db:
-            return [(name, target) for name, target in rows(db, "aliases")]
-
-    def alias(self, name: str) -> str | None:
-        with self.connection.looking() as db:
-            found = rows(db, "alias_target", name=name)
-        return found[0][0] if found else None
-
-    def add_alias(self, name: str, target: str) -> bool:
-        with self.connection.writing() as db:
-            if rows(db, "alias_target", name=target):
-                raise AliasError(
-                    f"{target!r} is itself an alias: name the queue that it stands for"
-                )
-            return touched(db, "add_alias", name=name, target=target) > 0
-
-    def remove_alias(self, name: str) -> bool:
-        with self.connection.writing() as db:
-            return touched(db, "remove_alias", name=name) > 0
-
-    # ----------------------------------------------------------------------------- the attempts
-
-    def history(self, message: int) -> list[Attempt]:
-        with self.connection.looking() as db:
-            found = rows(db, "history", message=message)
-        return [Attempt(*row) for row in found]
-
-    def unfinished(self, queues: Sequence[str]) -> bool:
-        with self.connection.looking() as db:
-            now, numbers = now_ns(), [queue_number(db, queue) for queue in queues]
-            return any(
-                rows(db, name, queue=number, now=now)
-                for number in numbers
-                if number is not None
-                for name in ("any_ready", "any_leased", "any_due", "any_retry")
-            )
-
-    def last_attempt(self) -> int:
-        with self.connection.looking() as db:
-            return int(one(db, "last_attempt")[0])
-
-    def died_since(self, mark: int, queues: Sequence[str]) -> int:
-        with self.connection.looking() as db:
-            return sum(one(db, "died_since", mark=mark, queue=queue)[0] for queue in queues)
-
-    def put_instance(self, instance: Instance) -> None:
-        with self.connection.writing(late=True) as db:
-            db.execute(SQL["put_instance"], instance._asdict())
-
-    def instance(self, name: str, host: str) -> Instance | None:
-        with self.connection.looking() as db:
-            found = rows(db, "instance", name=name, host=host)
-        return Instance(*found[0]) if found else None
-
     # ------------------------------------------------------------------------ upkeep and waiting
 
     def upkeep(self, history_before: int) -> None:
@@ -409,6 +331,16 @@ class SqliteStore:
                 return True
             number = queue_number(db, queue)
             return number is not None and bool(select(db, TAKABLE, number, selection))
+
+    def unfinished(self, queues: Sequence[str]) -> bool:
+        with self.connection.looking() as db:
+            now, numbers = now_ns(), [queue_number(db, queue) for queue in queues]
+            return any(
+                rows(db, name, queue=number, now=now)
+                for number in numbers
+                if number is not None
+                for name in ("any_ready", "any_leased", "any_due", "any_retry")
+            )
 
     def flush(self) -> None:
         self.connection.flush()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from brokerrun.core.backends.sqlite.rows import Database, one, remember, touched
+from brokerrun.core.backends.sqlite.rows import one, remember, touched
 from brokerrun.core.settings import Settings
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Database
 
 _MOST_DONE = 10_000  # where the threshold is a share: so many go whatever their share is
 

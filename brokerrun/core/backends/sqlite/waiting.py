@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from brokerrun.core.backends.sqlite.rows import SECOND, next_due
-from brokerrun.core.backends.sqlite.runner import Connection
 from brokerrun.core.backends.sqlite.wakeup import LogWatch
 from brokerrun.core.ids import now_ns
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Access
 
 NET = 5.0  # longest sleep, were a notice lost
 _STEP = 0.02  # longest sleep where the kernel tells of nothing
@@ -18,7 +21,7 @@ _LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
 class Waiter:
     """Waits for one connection's database."""
 
-    def __init__(self, connection: Connection):
+    def __init__(self, connection: Access):
         self._connection = connection
         self._step = min(_STEP, connection.settings.max_interval)
         self._watch: LogWatch | None = None

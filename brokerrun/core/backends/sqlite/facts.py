@@ -1,0 +1,98 @@
+"""What a store tells without taking anything: counts, aliases, attempts, instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from brokerrun.core.backends.sqlite.queues import count, has_rows, summary
+from brokerrun.core.backends.sqlite.rows import SQL, one, queue_number, rows, touched
+from brokerrun.core.ids import next_id, now_ns
+from brokerrun.core.model import Attempt, Instance, QueueStats, Summary
+from brokerrun.errors import AliasError
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.core.backends.sqlite.access import Access
+
+
+class Facts:
+    """The part of the store that other rows than messages, and numbers, are about."""
+
+    def __init__(self, access: Access):
+        self.connection = access
+
+    def queues(self) -> list[QueueStats]:
+        with self.connection.looking() as db:
+            counted = [count(db, number, name) for number, name, _ in rows(db, "queue_names")]
+        return [stats for stats in counted if stats.total]
+
+    def stats(self, queue: str) -> QueueStats:
+        with self.connection.looking() as db:
+            number = queue_number(db, queue)
+            return QueueStats(queue, 0, 0, 0) if number is None else count(db, number, queue)
+
+    def exists(self, queue: str) -> bool:
+        with self.connection.looking() as db:
+            number = queue_number(db, queue)
+            return number is not None and has_rows(db, number)
+
+    def summary(self) -> Summary:
+        with self.connection.looking() as db:
+            return summary(db)
+
+    def newest(self) -> int:
+        with self.connection.looking() as db:
+            return int(one(db, "newest")[0])
+
+    def stamp(self) -> int:
+        with self.connection.writing(late=True) as db:
+            ident = next_id(one(db, "newest")[0], now_ns())
+            db.execute(SQL["stamp"], {"id": ident})
+        return ident
+
+    # ------------------------------------------------------------------------------ the aliases
+
+    def aliases(self) -> list[tuple[str, str]]:
+        with self.connection.looking() as db:
+            return [(name, target) for name, target in rows(db, "aliases")]
+
+    def alias(self, name: str) -> str | None:
+        with self.connection.looking() as db:
+            found = rows(db, "alias_target", name=name)
+        return found[0][0] if found else None
+
+    def add_alias(self, name: str, target: str) -> bool:
+        with self.connection.writing() as db:
+            if rows(db, "alias_target", name=target):
+                raise AliasError(
+                    f"{target!r} is itself an alias: name the queue that it stands for"
+                )
+            return touched(db, "add_alias", name=name, target=target) > 0
+
+    def remove_alias(self, name: str) -> bool:
+        with self.connection.writing() as db:
+            return touched(db, "remove_alias", name=name) > 0
+
+    # ----------------------------------------------------------------------------- the attempts
+
+    def history(self, message: int) -> list[Attempt]:
+        with self.connection.looking() as db:
+            found = rows(db, "history", message=message)
+        return [Attempt(*row) for row in found]
+
+    def last_attempt(self) -> int:
+        with self.connection.looking() as db:
+            return int(one(db, "last_attempt")[0])
+
+    def died_since(self, mark: int, queues: Sequence[str]) -> int:
+        with self.connection.looking() as db:
+            return sum(one(db, "died_since", mark=mark, queue=queue)[0] for queue in queues)
+
+    def put_instance(self, instance: Instance) -> None:
+        with self.connection.writing(late=True) as db:
+            db.execute(SQL["put_instance"], instance._asdict())
+
+    def instance(self, name: str, host: str) -> Instance | None:
+        with self.connection.looking() as db:
+            found = rows(db, "instance", name=name, host=host)
+        return Instance(*found[0]) if found else None
