@@ -31,6 +31,10 @@ class MessageError(UsageError):
     """A message that cannot be stored: too large, or no text."""
 
 
+class TimestampError(UsageError):
+    """Something that is neither an id nor a time."""
+
+
 class AliasError(UsageError):
     """An alias that is not there, is there already, or cannot be."""
 
@@ -41,11 +45,15 @@ class StoreError(BrokerrunError):
     exit_status = 69
 
 
-class StoreBusy(StoreError):
+class OperationalError(StoreError):
+    """Something stood in the way, and later it may work: what it was is undone."""
+
+
+class StoreBusy(OperationalError):
     """The store stayed locked longer than the busy timeout."""
 
 
-class StoreFull(StoreError):
+class StoreFull(OperationalError):
     """The disk is full, or fails: nothing was changed, and later it may work again."""
 
 

@@ -73,8 +73,8 @@ def create_activity_waiter_for_queues(
 ) -> ActivityWaiter | None:
     """Make one waiter for several queues of a store.
 
-    None where their store cannot tell of changes (that of a runner): keep looking then. A set
-    *stop_event* ends a wait within 0.1 s.
+    None where their store cannot tell of changes: keep looking then. No store of ours is such. A
+    set *stop_event* ends a wait within 0.1 s.
 
     Raises:
         ArgumentError: Something else than a Queue was given.
@@ -85,13 +85,11 @@ def create_activity_waiter_for_queues(
     for queue in queues:
         if not isinstance(queue, Queue):
             raise wrong_kind("queues", "Queue objects", queue)
-    targets = {queue.broker.target for queue in queues}
-    if len(targets) != 1:
-        found = ", ".join(sorted(targets)) or "none"
+    targets = [queue.broker.target for queue in queues]
+    if not targets or targets != targets[:1] * len(targets):
+        found = ", ".join(map(str, targets)) or "none"
         raise UsageError(f"expected queues of one database, got {found}")
     shared = queues[0].broker
-    if not shared.target:
-        return None
     broker = Broker(shared.target, settings=shared.settings)
     try:
         names = [broker.resolve(queue.name) for queue in queues]

@@ -24,6 +24,7 @@ from brokerrun.errors import (
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from brokerrun.core.sqlrunner import SQLRunner
     from brokerrun.core.store import Store
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
@@ -43,7 +44,7 @@ class Broker(Closing):
 
     def __init__(
         self,
-        target: str,
+        target: str | SQLRunner,
         *,
         create: bool = True,
         settings: Settings = Settings(),  # noqa: B008

@@ -11,7 +11,7 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
-from brokerrun.errors import UsageError
+from brokerrun.errors import TimestampError
 
 COUNTER_BITS = 12
 DIGITS = 19
@@ -34,11 +34,13 @@ def parse_id(text: str) -> int:
     """Read a message id: 19 digits, no more than a signed 64-bit number holds.
 
     Raises:
-        UsageError: It is none.
+        TimestampError: It is none.
     """
     if len(text) == DIGITS and text.isascii() and text.isdigit() and int(text) <= GREATEST:
         return int(text)
-    raise UsageError(f"invalid message id {text!r}: expected the 19 digits that -t or --json print")
+    raise TimestampError(
+        f"invalid message id {text!r}: expected the 19 digits that -t or --json print"
+    )
 
 
 def parse_bound(text: str) -> int:
@@ -51,13 +53,13 @@ def parse_bound(text: str) -> int:
         Nanoseconds since 1970, at least 0: a date before 1970 lies before every message.
 
     Raises:
-        UsageError: It is none of these, or beyond 64 bits.
+        TimestampError: It is none of these, or beyond 64 bits.
     """
     stripped = text.strip()
     match = None if _is_compact_date(stripped) else _NUMBER.fullmatch(stripped)
     bound = _scaled(match[1], match[2]) if match else _iso(stripped, text)
     if bound > GREATEST:
-        raise UsageError(f"invalid time {text!r}: beyond the year 2262")
+        raise TimestampError(f"invalid time {text!r}: beyond the year 2262")
     return max(bound, 0)
 
 
@@ -87,7 +89,7 @@ def _iso(stripped: str, text: str) -> int:
     except ValueError:
         if re.fullmatch(r"\d{4}-\d\d-\d\dZ", stripped, re.ASCII):  # a date, in UTC
             return _iso(stripped[:-1], text)
-        raise UsageError(
+        raise TimestampError(
             f"invalid time {text!r}: expected a message id, an ISO date like 2026-01-31T08:00:00Z, "
             "or a Unix time like 1769846400 or 1769846400000ms"
         ) from None

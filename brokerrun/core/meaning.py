@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brokerrun.core.ids import GREATEST, LONGEST_SECONDS, parse_bound, parse_id
 from brokerrun.core.model import Selection
-from brokerrun.errors import UsageError, wrong_kind
+from brokerrun.errors import TimestampError, UsageError, wrong_kind
 from brokerrun.values import TYPE_CHECKING
 
 Id = int | str  # as text for those whose integers end at 53 bits
@@ -87,14 +87,14 @@ def read_id(ident: Id) -> int:
 
     Raises:
         ArgumentError: It is neither.
-        UsageError: It is out of bounds.
+        TimestampError: It is out of bounds.
     """
     if isinstance(ident, str):
         return parse_id(ident)
     if not is_number(ident):
         raise wrong_kind("message id", "a number or its text", ident)
     if not 0 <= ident <= GREATEST:
-        raise UsageError(f"message id {ident}: expected the number that a write returned")
+        raise TimestampError(f"message id {ident}: expected the number that a write returned")
     return ident
 
 
@@ -113,7 +113,7 @@ def bound(what: str, given: Id | None) -> int | None:
 
     Raises:
         ArgumentError: It is no number and no text.
-        UsageError: The text is no time.
+        TimestampError: The text is no time.
     """
     if given is None:
         return None

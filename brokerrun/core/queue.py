@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from brokerrun.core.leasing import Leases
     from brokerrun.core.meaning import Id
     from brokerrun.core.retry import RetryPolicy
+    from brokerrun.core.sqlrunner import SQLRunner
     from brokerrun.core.target import BrokerTarget
 
 
@@ -35,6 +36,8 @@ class Queue(Moves, Closing):
     Args:
         name: Letters, digits, `_`, `-` and `.`, not first `-` or `.`; at most 512.
         db_path: A database file or a BrokerTarget; by default what `broker` uses in this directory.
+        runner: Runs the statements in place of a connection of ours, on the database that it
+            knows; see `brokerrun.ext`. It stays open when the queue is closed.
         config: BROKER_* keys that go before the environment, for this queue alone.
 
     Raises:
@@ -47,11 +50,17 @@ class Queue(Moves, Closing):
         db_path: str | PathLike[str] | BrokerTarget | None = None,
         *,
         persistent: bool = False,
+        runner: SQLRunner | None = None,
         config: Mapping[str, object] | None = None,
     ):
-        self.name, self.persistent = check_queue(name), persistent
+        self.name, self.persistent = check_queue(name), persistent or runner is not None
         settings = settings_for(config)
-        self._use(_broker(locate(db_path, settings), settings, shared=persistent))
+        if runner is None:
+            self._use(_broker(locate(db_path, settings), settings, shared=persistent))
+        elif db_path is None:
+            self._use(Broker(_checked(runner), settings=settings))
+        else:
+            raise UsageError("a runner knows its database: leave db_path out")
 
     @classmethod
     def of(cls, broker: Broker, name: str) -> Queue:
@@ -62,7 +71,8 @@ class Queue(Moves, Closing):
         return queue
 
     def _use(self, broker: Broker) -> None:
-        self.broker, self.db_path = broker, broker.target
+        self.broker = broker
+        self.db_path = broker.target if isinstance(broker.target, str) else None
         self._last_ts: int | None = None
         self._call = _Call(broker, keep=self.persistent)
 
@@ -227,6 +237,8 @@ class Queue(Moves, Closing):
         return self.name
 
     def __repr__(self) -> str:
+        if self.db_path is None:
+            return f"Queue({self.name!r}, runner={self.broker.target!r})"
         return f"Queue({self.name!r}, db_path={self.db_path!r})"
 
 
@@ -247,6 +259,13 @@ class _Call:
     ) -> None:
         if not self._keep:
             self._broker.close()
+
+
+def _checked(runner: SQLRunner) -> SQLRunner:
+    for method in ("run", "begin_immediate", "commit", "rollback"):
+        if not callable(getattr(runner, method, None)):
+            raise wrong_kind("runner", f"an SQLRunner (it has no {method}())", runner)
+    return runner
 
 
 _shared: WeakValueDictionary[tuple[str, Settings], Broker] = WeakValueDictionary()

@@ -144,8 +144,8 @@ class Store(Protocol):
         """EXTEND: let a timed lease end *lease* seconds from now."""
         ...
 
-    def holding(self, message: int, receipt: int) -> Held | None:
-        """Find the claim with that receipt; None where it is not the current one."""
+    def holding(self, message: int, receipt: int | None = None) -> Held | None:
+        """Find the current claim of a message; None where it has none, or another receipt."""
         ...
 
     def held(self) -> list[Held]:

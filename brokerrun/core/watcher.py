@@ -272,13 +272,8 @@ def _queue(what: str, queue: object, db: Place, config: Config) -> Queue:
 
 
 def _broker(queue: Queue, config: Config) -> Broker:
-    """Return a connection of the watcher's own, or the only one that a runner has.
-
-    Of two that sleep on one connection, a commit may wake the other only.
-    """
+    """Return a connection of the watcher's own."""
     shared = queue.broker
-    if not shared.target:
-        return shared
     settings = shared.settings if config is None else settings_for(config)
     return Broker(shared.target, settings=settings)
 

@@ -180,16 +180,18 @@ def test_a_broadcast_asks_of_every_queue_that_holds_a_row(store: Store) -> None:
 # --------------------------------------------------------------------------------- counts, lookers
 
 
-def test_a_claim_is_found_by_its_receipt_alone(store: Store) -> None:
+def test_a_claim_is_found_by_its_message_or_by_its_receipt_too(store: Store) -> None:
     store.put("q", ["x"])
     [held] = claims(store, lease=60, hold="busy")
     found = store.holding(held.id, held.receipt)
     assert isinstance(found, Held)
     assert (found.id, found.queue, found.attempts) == (held.id, "q", 1)
+    assert store.holding(held.id) == found
     assert store.holding(held.id, held.receipt + 1) is None
     assert store.holding(held.id + 1, held.receipt) is None
     store.work([Settlement(held.id, held.receipt, Event.RELEASE)])
     assert store.holding(held.id, held.receipt) is None
+    assert store.holding(held.id) is None
 
 
 def test_counts_tell_of_every_state(store: Store) -> None:

@@ -15,22 +15,29 @@ if TYPE_CHECKING:
     from typing import Final
 
     from brokerrun.core.backends.sqlite.simplebroker import Found
+    from brokerrun.core.sqlrunner import SQLRunner
     from brokerrun.core.store import Store
 
 BACKENDS: Final = {"sqlite": "brokerrun.core.backends.sqlite"}
 
 
 def open_store(
-    target: str,
+    target: str | SQLRunner,
     *,
     create: bool = True,
     settings: Settings = Settings(),  # noqa: B008
 ) -> Store:
-    """Name the store of *target*: a path, or `scheme://…`. Nothing is opened before its first use.
+    """Name the store of *target*: a path, `scheme://…`, or a runner that the caller brings.
+
+    Nothing is opened before its first use.
 
     Raises:
         UsageError: No engine of ours has that scheme.
     """
+    if not isinstance(target, str):
+        from brokerrun.core.backends.sqlite.store import open_runner
+
+        return open_runner(target, settings)
     module, rest = _module(target, "store")
     opener: Callable[..., Store] = module.open_store
     return opener(rest, create=create, settings=settings)

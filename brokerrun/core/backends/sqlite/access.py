@@ -47,8 +47,9 @@ if TYPE_CHECKING:
         """A way to the database; `openings` grows whenever it is another connection."""
 
         settings: Settings
-        openings: int
 
+        @property
+        def openings(self) -> int: ...
         @property
         def path(self) -> str: ...
         @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from brokerrun.core.statements import beside
@@ -39,7 +40,7 @@ def must_be_there(path: str) -> None:
         StoreMissing: There is none.
         StoreRefused: There is something else.
     """
-    if not _has_content(path):
+    if not has_content(path):
         raise StoreMissing(f"{path}: no database there; a first `broker write` makes one")
 
 
@@ -49,7 +50,7 @@ def refuse_stranger(path: str) -> None:
     Raises:
         StoreRefused: It is foreign, damaged, or of a newer version.
     """
-    if _has_content(path):
+    if has_content(path):
         _version(path)
 
 
@@ -58,7 +59,7 @@ def be_ours(path: str, *, create: bool) -> None:
 
     Inside the turnstile, so that many who meet a database for the first time do not race.
     """
-    if _has_content(path):
+    if has_content(path):
         version = _version(path)
         if version < len(MIGRATIONS):
             _migrate(path, version)
@@ -75,7 +76,13 @@ def address(path: str, how: str) -> str:
     return f"file:{path}?{how}"
 
 
-def _has_content(path: str) -> bool:
+def has_content(path: str) -> bool:
+    """Tell whether there is a file with anything in it.
+
+    Raises:
+        StoreRefused: It is no file.
+        StoreError: It cannot be looked at.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -89,7 +96,15 @@ def _has_content(path: str) -> bool:
 
 def _version(path: str) -> int:
     """Return the version of a file of ours; refuse any other."""
-    ident, version = _look_from_outside(path)
+    return judge(path, *_look_from_outside(path))
+
+
+def judge(path: str, ident: int, version: int) -> int:
+    """Return *version* where that and the application id are those of a file of ours.
+
+    Raises:
+        StoreRefused: They are not.
+    """
     if ident != APPLICATION_ID:
         _refuse_simplebroker(path)
         raise StoreRefused(
@@ -216,9 +231,18 @@ def _migrate(path: str, version: int) -> None:
 
 
 def _script(version: int) -> str:
-    steps = [f"pragma application_id = {APPLICATION_ID}"]
+    return "\n".join(["begin immediate;", *migration(version), "commit;"])
+
+
+def migration(version: int) -> Iterator[str]:
+    """Yield the statements that bring a file from *version* to ours, for one transaction."""
+    yield f"pragma application_id = {APPLICATION_ID};"
     for name in MIGRATIONS[version:]:
         with open(beside(__file__, name), encoding="utf-8") as file:
-            steps.append(file.read().rstrip().rstrip(";"))
-    steps.append(f"pragma user_version = {len(MIGRATIONS)}")
-    return ";\n".join(["begin immediate", *steps, "commit"])
+            statement = ""
+            for line in file:
+                statement += line
+                if sqlite3.complete_statement(statement):
+                    yield statement
+                    statement = ""
+    yield f"pragma user_version = {len(MIGRATIONS)};"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from brokerrun.errors import (
     DataError,
     IntegrityError,
+    OperationalError,
     StoreBusy,
     StoreError,
     StoreFull,
@@ -27,9 +28,11 @@ _CODES: Final[dict[int, tuple[type[StoreError], str]]] = {
     sqlite3.SQLITE_IOERR: (StoreFull, "{}; nothing was changed"),
     sqlite3.SQLITE_CORRUPT: (StoreRefused, "damaged: {}"),
     sqlite3.SQLITE_NOTADB: (StoreRefused, "damaged: {}"),
-    sqlite3.SQLITE_CONSTRAINT: (IntegrityError, "{}"),
-    sqlite3.SQLITE_TOOBIG: (DataError, "{}"),
-    sqlite3.SQLITE_MISMATCH: (DataError, "{}"),
+}
+_KINDS: Final[dict[type[sqlite3.Error], type[StoreError]]] = {
+    sqlite3.OperationalError: OperationalError,
+    sqlite3.IntegrityError: IntegrityError,
+    sqlite3.DataError: DataError,
 }
 
 
@@ -40,7 +43,8 @@ def translated(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
-        kind, text = _CODES.get(code & 0xFF, (StoreError, "{}"))
+        other = _KINDS.get(type(error), StoreError), "{}"
+        kind, text = _CODES.get(code & 0xFF, other)
         if code == _OUTDATED:
             text = "others wrote since the transaction read: roll back, and `begin immediate`"
         raise kind(f"{path}: {text.format(error)}") from error

@@ -17,7 +17,7 @@ import weakref
 from contextlib import suppress
 
 from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, all_lockfiles
-from brokerrun.errors import StoreError
+from brokerrun.errors import ForkUnsafe, StoreError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,9 +81,20 @@ def visit(path: str) -> None:
     _visited.add((status.st_dev, status.st_ino))
 
 
-def unsafe(file: Identity) -> bool:
-    """Tell whether this process was forked while the file was open."""
-    return file in _unsafe
+def must_be_safe(path: str) -> None:
+    """Raise where this process was forked while the file was open.
+
+    Raises:
+        ForkUnsafe: It was.
+    """
+    with suppress(FileNotFoundError):
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in _unsafe:
+            raise ForkUnsafe(
+                f"{path}: this process was forked while a connection to it was open, because a "
+                "thread was writing or because the connection is the caller's: start it with "
+                "exec, or fork while none is open"
+            )
 
 
 def left(deadline: float) -> float:
@@ -97,7 +108,6 @@ def _before() -> None:
     _forking.making = _making.acquire(timeout=HOOK_SECONDS)
     known = {*_handles, *_orphans}
     _forking.handles = [(each, each.before_fork(deadline)) for each in known]
-    _forking.visited = _still_visited()
     lockfiles = all_lockfiles()
     _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=left(deadline))]
 
@@ -120,11 +130,11 @@ def _after(*, child: bool) -> None:
     for handle, (locked, still_open) in handles:
         handle.after_fork(child=child, locked=locked, still_open=still_open)
     if child:
-        _unsafe.update(_left_open, _forking.visited)
+        _unsafe.update(_left_open, _inherited())
 
 
-def _still_visited() -> set[Identity]:
-    """Find the files that are open although ours are closed: on connections of callers."""
+def _inherited() -> set[Identity]:
+    """Find the files that a caller's connection was open on, and still is in this child."""
     found: set[Identity] = set()
     for number in os.listdir("/dev/fd") if _visited else ():
         with suppress(OSError):

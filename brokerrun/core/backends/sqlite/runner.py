@@ -28,10 +28,10 @@ from brokerrun.core.backends.sqlite.faults import translated
 from brokerrun.core.backends.sqlite.forks import Identity
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.settings import Settings
-from brokerrun.errors import ForkUnsafe, StoreBusy, StoreError, StoreGone
+from brokerrun.errors import StoreBusy, StoreError, StoreGone
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # where a supervisor does it
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 _WAL_LIMIT_BYTES = 1024 * 1024
 
 
@@ -44,7 +44,7 @@ class Connection:
     def __init__(self, path: str, *, create: bool = True, settings: Settings = Settings()):  # noqa: B008
         self.path = os.path.realpath(path)
         self.create, self.settings, self.busy_timeout = create, settings, settings.busy_timeout
-        self._bound_bytes = settings.wal_autocheckpoint * _PAGE_BYTES
+        self._bound_bytes = settings.wal_autocheckpoint * PAGE_BYTES
         self.lockfile: Lockfile = lockfile_of(self.path)
         self.lock = threading.RLock()
         self.openings = 0
@@ -154,7 +154,9 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         must_be_new_enough()
         forks.close_orphans()
-        self._must_be_safe()  # before the turnstile, in which the thread in question may be still
+        forks.must_be_safe(
+            self.path
+        )  # before the turnstile, in which the thread in question may be still
         if not self.create:
             must_be_there(self.path)
         if not os.path.exists(self.lockfile.path):
@@ -162,7 +164,7 @@ class Connection:
         self.lockfile.enter(self.busy_timeout)
         try:
             be_ours(self.path, create=self.create)
-            self._must_be_safe()
+            forks.must_be_safe(self.path)
             self._file = _identity(self.path)
             db = self._connect()
             try:
@@ -181,14 +183,6 @@ class Connection:
             return db
         finally:
             self.lockfile.leave()
-
-    def _must_be_safe(self) -> None:
-        with suppress(FileNotFoundError):
-            if forks.unsafe(_identity(self.path)):
-                raise ForkUnsafe(
-                    f"{self.path}: this process was forked while a thread was writing to it; "
-                    "start it with exec, or fork while no thread uses the queue"
-                )
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(

@@ -134,7 +134,7 @@ select m.id, q.name, m.owner, m.receipt, m.attempts, m.crashes
 -- name: holding
 select m.id, q.name, m.owner, m.receipt, m.attempts, m.crashes
   from message m join queue q on q.id = coalesce(m.home, m.queue)
- where m.id = :id and m.receipt = :receipt and m.state = 1
+ where m.id = :id and m.receipt = coalesce(:receipt, m.receipt) and m.state = 1
 
 -- name: last_error
 select error from attempt where message = :id order by id desc limit 1

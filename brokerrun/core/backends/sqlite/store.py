@@ -55,6 +55,7 @@ from brokerrun.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from brokerrun.core.backends.sqlite.access import Access, Database, Row
     from brokerrun.core.backends.sqlite.waiting import Waiter
+    from brokerrun.core.sqlrunner import SQLRunner
 
 _SLICE_PAGES = 10_000  # given back at once
 
@@ -62,6 +63,13 @@ _SLICE_PAGES = 10_000  # given back at once
 def open_store(path: str, *, create: bool = True, settings: Settings | None = None) -> SqliteStore:
     """Name the store in the file at *path*; it is opened at its first use."""
     return SqliteStore(path, create=create, settings=settings or Settings())
+
+
+def open_runner(runner: SQLRunner, settings: Settings) -> SqliteStore:
+    """Give the store whose statements a caller's runner runs."""
+    from brokerrun.core.backends.sqlite.through import through
+
+    return SqliteStore(through(runner, settings), settings=settings)
 
 
 class SqliteStore(Facts):
@@ -257,7 +265,7 @@ class SqliteStore(Facts):
             ends_at = now_ns() + int(lease * SECOND)
             return touched(db, "extend", id=message, receipt=receipt, ends_at=ends_at) > 0
 
-    def holding(self, message: int, receipt: int) -> Held | None:
+    def holding(self, message: int, receipt: int | None = None) -> Held | None:
         with self.connection.looking() as db:
             found = rows(db, "holding", id=message, receipt=receipt)
         return Held(*found[0]) if found else None

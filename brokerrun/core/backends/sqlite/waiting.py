@@ -60,10 +60,11 @@ class Waiter:
         """Watch the log of the open connection. After a fork it is another file, in parent and
         child, and they may not share the descriptor: each would hear half.
         """
-        if self._watch is None or self._watched != self._connection.openings:
+        openings = self._connection.openings
+        if self._watch is None or self._watch.lost or self._watched != openings:
             self.close()
             self._watch = LogWatch(self._connection.path + "-wal")
-            self._watched = self._connection.openings
+            self._watched = openings
         return self._watch
 
     def _until_due(self) -> float:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import struct
 import sys
 from collections.abc import Sequence
 
 _IN_MODIFY = 0x2
 _IN_GONE = 0x4 | 0x400 | 0x800  # its links changed, it was deleted, it was moved
+_IN_IGNORED = 0x8000  # the kernel ended the watch with the file
+_EVENT = struct.Struct("iIII")  # the name of a file is never told to a watch on the file itself
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LogWatch:
-    """Tells when a file is written to or gone, where the kernel tells it: see `hears`."""
+    """Tells when a file is written to or gone, where the kernel tells it: see `hears`.
+
+    lost: Whether the file is gone, or was not there; another watch may find the next one.
+    """
 
     def __init__(self, path: str):
         self._fd = _inotify(path)
+        self.lost = self._fd is None and sys.platform.startswith("linux")
 
     def wait(self, timeout: float, fds: Sequence[int] = ()) -> bool:
         """Sleep until the file is written to, one of *fds* can be read, or *timeout* seconds.
@@ -56,9 +63,11 @@ class LogWatch:
     def _drain(self) -> None:
         if self._fd is not None:
             try:
-                os.read(self._fd, 65536)
+                events = os.read(self._fd, 65536)
             except BlockingIOError:
                 return
+            masks = (mask for _, mask, _, _ in _EVENT.iter_unpack(events))
+            self.lost = any(mask & _IN_IGNORED for mask in masks)
 
 
 def _inotify(path: str) -> int | None:
