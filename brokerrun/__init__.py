@@ -1,6 +1,6 @@
 """brokerrun: supervised workers around a durable queue.
 
-What stands here and in `brokerrun.sqqueue`, `watcher` and `db` is public; the rest is not.
+What stands here and in `aio`, `ext`, `sqqueue`, `watcher` and `db` is public; the rest is not.
 Importing this package loads no third-party package: each name is loaded when it is first used.
 """
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         AliasError,
         ArgumentError,
         BrokerrunError,
+        ForkUnsafe,
         MessageError,
         QueueNameError,
         StoreBusy,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         StoreGone,
         StoreMissing,
         StoreRefused,
+        TimestampError,
         UsageError,
     )
     from brokerrun.supervisor.handlers import (
@@ -88,6 +90,7 @@ _HOMES = {
         "AliasError",
         "ArgumentError",
         "BrokerrunError",
+        "ForkUnsafe",
         "MessageError",
         "QueueNameError",
         "StoreBusy",
@@ -96,6 +99,7 @@ _HOMES = {
         "StoreGone",
         "StoreMissing",
         "StoreRefused",
+        "TimestampError",
         "UsageError",
     ),
     "supervisor.handlers": ("Dead", "Drop", "Job", "Retry", "Snooze"),
@@ -110,6 +114,7 @@ __all__ = [
     "BrokerrunError",
     "Dead",
     "Drop",
+    "ForkUnsafe",
     "Handle",
     "Job",
     "Lease",
@@ -131,6 +136,7 @@ __all__ = [
     "StoreGone",
     "StoreMissing",
     "StoreRefused",
+    "TimestampError",
     "UsageError",
     "__version__",
     "create_activity_waiter_for_queues",
