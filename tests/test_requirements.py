@@ -21,7 +21,7 @@ def is_there(name: str) -> bool:
     if not file.is_file():
         return False
     if "parity" in path:
-        cases = (HERE / "parity").glob("*.py")
+        cases = (HERE / "parity").rglob("*.py")
         return any(f'"{test}"' in case.read_text(encoding="utf-8") for case in cases)
     return re.search(rf"^def {test}\(", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
 

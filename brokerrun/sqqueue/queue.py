@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from brokerrun.closing import Closing
 from brokerrun.core.batches import browse
@@ -14,8 +13,7 @@ from brokerrun.core.broker import Broker, check_name
 from brokerrun.core.ids import now_ns
 from brokerrun.core.leases import LEASE
 from brokerrun.core.meaning import seconds
-from brokerrun.core.model import Effect, Held, Message, Selection, Settlement, Wanted
-from brokerrun.core.owners import new_guardian
+from brokerrun.core.model import Message, Selection
 from brokerrun.core.retry import (
     Backoff,
     Ended,
@@ -23,13 +21,14 @@ from brokerrun.core.retry import (
     RetryPolicy,
     acknowledge,
     dead_letter_of,
-    release,
 )
 from brokerrun.core.settings import settings_for
 from brokerrun.core.states import State
 from brokerrun.core.target import locate
-from brokerrun.errors import BrokerrunError, wrong_kind
+from brokerrun.errors import wrong_kind
 from brokerrun.sqqueue.arguments import ident_of, listed, whole
+from brokerrun.sqqueue.claims import Claims
+from brokerrun.sqqueue.operations import Operations
 from brokerrun.sqqueue.record import Record, was_lost
 from brokerrun.sqqueue.result import (
     CompletionError,
@@ -48,12 +47,7 @@ if TYPE_CHECKING:
 
     from brokerrun.core.target import BrokerTarget
 
-LOG: Final = logging.getLogger("brokerrun")
-LOG.addHandler(logging.NullHandler())  # else Python prints errors where nobody set logging up
 AT_ONCE: Final = Backoff(steps=(0.0,))
-
-Found = TypeVar("Found")
-Kind = TypeVar("Kind", bound=QueueError)
 
 
 class Metrics(Value):
@@ -76,7 +70,9 @@ class SQLiteQueue(Closing):
     It may be used by several threads, and in a forked child, which opens a connection of its own.
     What this object dequeued it settles by the receipt that it got: once the time-out is over and
     another has the message, its late answer is an error and changes nothing. Of one message that a
-    thread got twice, the last time counts.
+    thread got twice, the last time counts. Any other message is settled by its id, for whoever
+    holds it now (another process, a worker), whose own answer is then the late one; so is a message
+    that this object settled before.
 
     A locked file is waited for with back-off and a bound (BROKER_BUSY_TIMEOUT), then the operation
     fails. A message that was enqueued survives a power cut.
@@ -118,10 +114,12 @@ class SQLiteQueue(Closing):
         attempts = whole("default_max_attempts", default_max_attempts)
         self._policy = RetryPolicy(attempts, backoff=backoff, dead_letter=self._dead)
         self._timeout = seconds("default_visibility_timeout", default_visibility_timeout)
-        self._threshold = whole("vacuum_threshold", vacuum_threshold, least=0)
+        threshold = whole("vacuum_threshold", vacuum_threshold, least=0)
         settings = settings_for(config)
         self._broker = Broker(locate(db_path, settings), settings=settings)
         self._record = Record()
+        self._claims = Claims(self._broker, table_name, self._record)
+        self._operations = Operations(table_name, self._record, threshold, self._maintain)
         if vacuum_on_start:
             self._maintain()
 
@@ -129,7 +127,7 @@ class SQLiteQueue(Closing):
 
     def enqueue(self, payload: str) -> Result[int, EnqueueError]:
         """Store a message and return its id."""
-        return self._do(
+        return self._operations.do(
             "enqueue",
             EnqueueError,
             lambda: self._broker.write(self.table_name, payload),
@@ -138,7 +136,7 @@ class SQLiteQueue(Closing):
 
     def enqueue_batch(self, payloads: Iterable[str]) -> Result[list[int], EnqueueError]:
         """Store messages in one transaction, all or none, and return their ids in order."""
-        return self._do(
+        return self._operations.do(
             "enqueue_batch",
             EnqueueError,
             lambda: self._broker.write_many(self.table_name, listed(payloads)),
@@ -154,11 +152,11 @@ class SQLiteQueue(Closing):
         """
 
         def take() -> tuple[int, str]:
-            if found := self._claim(1, visibility_timeout):
+            if found := self._claims.make(1, self._lease(visibility_timeout)):
                 return found[0]
             raise self._empty("dequeue")
 
-        return self._do("dequeue", DequeueError, take, ids=lambda found: found[0])
+        return self._operations.do("dequeue", DequeueError, take, ids=lambda found: found[0])
 
     def dequeue_batch(
         self, batch_size: int, visibility_timeout: float | None = None
@@ -168,10 +166,12 @@ class SQLiteQueue(Closing):
         A message that was dequeued before comes alone, so a batch may be shorter than what is
         pending: call again.
         """
-        return self._do(
+        return self._operations.do(
             "dequeue_batch",
             DequeueError,
-            lambda: self._claim(whole("batch_size", batch_size), visibility_timeout),
+            lambda: self._claims.make(
+                whole("batch_size", batch_size), self._lease(visibility_timeout)
+            ),
             ids=lambda found: [ident for ident, _ in found],
         )
 
@@ -185,7 +185,7 @@ class SQLiteQueue(Closing):
                     return message.id, message.body
             raise self._empty("peek")
 
-        return self._do("peek", QueueError, look, ids=lambda found: found[0])
+        return self._operations.do("peek", QueueError, look, ids=lambda found: found[0])
 
     def is_empty(self) -> Result[bool, QueueError]:
         """Tell whether nothing is pending; a message that waits for its backoff is."""
@@ -194,18 +194,18 @@ class SQLiteQueue(Closing):
             now = now_ns()
             return not any(m.state is State.READY or _takable(m, now) for m in self._messages())
 
-        return self._do("is_empty", QueueError, look)
+        return self._operations.do("is_empty", QueueError, look)
 
     # ------------------------------------------------------------------------------ the outcome
 
     def complete(self, message_id: SupportsIndex) -> Result[None, CompletionError]:
-        """End a message that this object dequeued: it is gone."""
+        """End a message that is being processed: it is gone."""
 
         def end() -> None:
             ident = ident_of(message_id)
-            self._settle(acknowledge(ident, self._proof(ident)))
+            self._claims.end(acknowledge(ident, self._claims.proof(ident)))
 
-        return self._do("complete", CompletionError, end, message_id)
+        return self._operations.do("complete", CompletionError, end, message_id)
 
     def fail_message(
         self, message_id: SupportsIndex, send_to_dlq: bool = False
@@ -218,43 +218,40 @@ class SQLiteQueue(Closing):
 
         def fail() -> None:
             ident = ident_of(message_id)
-            held = self._held(ident)
-            if held is None and self._claim(1, only=ident):
-                held = self._held(ident)
+            held = self._claims.find(ident)
             if held is None:
-                raise self._not_ours(ident)
+                self._claims.make(1, self._timeout, only=ident)
+                held = self._claims.get(ident)
             outcome = Outcome.DEAD if send_to_dlq else Outcome.FAILED
-            self._settle(self._policy.settle(held, _ended(outcome)))
+            self._claims.end(self._policy.settle(held, _ended(outcome)))
 
-        return self._do("fail_message", RequeueError, fail, message_id)
+        return self._operations.do("fail_message", RequeueError, fail, message_id)
 
     def requeue(self, message_id: SupportsIndex) -> Result[None, RequeueError]:
-        """Give a message that this object dequeued back at once, whatever attempts are left.
+        """Make a message that is being processed pending at once, whatever attempts are left.
 
         The attempt stays counted: the document calls for it where processing failed.
         """
 
         def give_back() -> None:
             ident = ident_of(message_id)
-            held = self._held(ident)
-            if held is None:
-                raise self._not_ours(ident)
+            held = self._claims.get(ident)
             patient = self._policy._replace(max_attempts=held.attempts + 1)
-            self._settle(patient.settle(held, _ended(Outcome.RETRY, delay=0.0)))
+            self._claims.end(patient.settle(held, _ended(Outcome.RETRY, delay=0.0)))
 
-        return self._do("requeue", RequeueError, give_back, message_id)
+        return self._operations.do("requeue", RequeueError, give_back, message_id)
 
     def extend(
         self, message_id: SupportsIndex, visibility_timeout: float
     ) -> Result[None, QueueError]:
-        """Let the time-out of a message that this object dequeued end so many seconds from now."""
+        """Let the time-out of a message that is being processed end so many seconds from now."""
 
         def prolong() -> None:
             ident, lease = ident_of(message_id), seconds("visibility_timeout", visibility_timeout)
-            if not self._broker.store.extend(ident, self._proof(ident), lease):
+            if not self._broker.store.extend(ident, self._claims.proof(ident), lease):
                 raise was_lost(ident)
 
-        return self._do("extend", QueueError, prolong, message_id)
+        return self._operations.do("extend", QueueError, prolong, message_id)
 
     def recover_processing_messages(self) -> Result[int, QueueError]:
         """Make messages pending whose time-out is over, and return how many came back now.
@@ -270,7 +267,7 @@ class SQLiteQueue(Closing):
             self._broker.read(self.table_name, Selection(limit=0))  # every taker brings them back
             return over
 
-        return self._do("recover_processing_messages", QueueError, recover)
+        return self._operations.do("recover_processing_messages", QueueError, recover)
 
     def get_dead_letters(self) -> Result[list[tuple[int, str]], QueueError]:
         """List the dead messages, oldest first: id and payload."""
@@ -279,7 +276,7 @@ class SQLiteQueue(Closing):
             found = self._broker.peek(self._dead, Selection(limit=None))
             return [(message.id, message.body) for message in found]
 
-        return self._do("get_dead_letters", QueueError, look)
+        return self._operations.do("get_dead_letters", QueueError, look)
 
     def reprocess_dead_letter(self, message_id: SupportsIndex) -> Result[None, RequeueError]:
         """Make a dead message pending again, under its id, with all attempts before it."""
@@ -289,7 +286,7 @@ class SQLiteQueue(Closing):
             if not self._broker.move(self._dead, self.table_name, Selection(id=ident)):
                 raise QueueError(f"message {ident} is not in {self._dead!r}, or is being processed")
 
-        return self._do("reprocess_dead_letter", RequeueError, revive, message_id)
+        return self._operations.do("reprocess_dead_letter", RequeueError, revive, message_id)
 
     # ------------------------------------------------------------------------------ maintenance
 
@@ -299,13 +296,13 @@ class SQLiteQueue(Closing):
         *conn* stands in the document and is not used: a checkpoint by another connection, beside
         one of ours, can damage the file.
         """
-        return self._do("vacuum_database", QueueError, self._maintain)
+        return self._operations.do("vacuum_database", QueueError, self._maintain)
 
     def perform_checkpoint(
         self, conn: sqlite3.Connection | None = None
     ) -> Result[None, QueueError]:
         """Copy the log into the file. It is one piece of work with `vacuum_database`."""
-        return self._do("perform_checkpoint", QueueError, self._maintain)
+        return self._operations.do("perform_checkpoint", QueueError, self._maintain)
 
     def get_operation_count(self) -> int:
         """Count the operations that this object has done; those that failed do not count."""
@@ -320,7 +317,7 @@ class SQLiteQueue(Closing):
             pending = here.pending - here.running
             return Metrics(done, failed, pending, here.running, dead.pending)
 
-        return self._do("get_metrics", QueueError, count)
+        return self._operations.do("get_metrics", QueueError, count)
 
     def close(self) -> None:
         """Give back what this object dequeued and nobody settled, unburned; close the connection.
@@ -330,103 +327,18 @@ class SQLiteQueue(Closing):
         opens the file again.
         """
         held = self._record.in_hand()
-
-        def give_back() -> None:
-            self._broker.store.work([release(ident, receipt) for ident, receipt in held])
-            for ident, receipt in held:
-                self._record.forget(ident, receipt)
-
         if held:
-            self._do("close", QueueError, give_back, [ident for ident, _ in held])
+            idents = [ident for ident, _ in held]
+            self._operations.do("close", QueueError, lambda: self._claims.give_back(held), idents)
         self._broker.close()
 
-    # ------------------------------------------------------------------------------- the frame
-
-    def _do(
-        self,
-        name: str,
-        kind: type[Kind],
-        act: Callable[[], Found],
-        message: object = None,
-        ids: Callable[[Found], object] | None = None,
-    ) -> Result[Found, Kind]:
-        """Run one operation, count it and log it.
-
-        message, ids: Which message it is about; or how its value says so.
-        """
-        try:
-            value = act()
-        except BrokerrunError as cause:
-            return Result(error=self._failed(name, kind, cause, message))
-        count = self._record.done(name)
-        LOG.debug("%s: queue=%s id=%s", name, self.table_name, ids(value) if ids else message)
-        if self._threshold and count % self._threshold == 0:
-            self._maintain_now()
-        return Result(value)
-
-    def _failed(self, name: str, kind: type[Kind], cause: BrokerrunError, message: object) -> Kind:
-        if isinstance(cause, EmptyError) and isinstance(cause, kind):
-            LOG.debug("%s: queue=%s is empty", name, self.table_name)
-            return cause
-        self._record.failed(name)
-        facts = (name, self.table_name, message, cause)
-        LOG.error("%s failed: queue=%s id=%s: %s", *facts, exc_info=cause)
-        error = kind(f"{name} on {self.table_name!r}: {cause}")
-        error.__cause__ = cause
-        return error
+    # --------------------------------------------------------------------------------- the rest
 
     def _maintain(self) -> None:
         self._broker.store.vacuum(compact=True)
 
-    def _maintain_now(self) -> None:
-        """Do what the threshold asks for. A failure is logged: the operation before it was done."""
-        try:
-            self._maintain()
-        except BrokerrunError as error:
-            LOG.error("maintenance failed: queue=%s: %s", self.table_name, error, exc_info=error)
-
-    # --------------------------------------------------------------------------- what is in hand
-
-    def _claim(
-        self, limit: int, timeout: float | None = None, only: int | None = None
-    ) -> list[tuple[int, str]]:
-        """Hold pending messages, or that one only; return ids and payloads."""
-        wanted = Wanted(
-            self.table_name,
-            new_guardian(),
-            limit,
-            lease=self._timeout if timeout is None else seconds("visibility_timeout", timeout),
-            after=None if only is None else only - 1,
-            before=None if only is None else only + 1,
-        )
-        claims = self._broker.claim(wanted)
-        self._record.dequeued(claims)
-        return [(claim.id, claim.body) for claim in claims]
-
-    def _proof(self, ident: int) -> int:
-        """Return the receipt of a message that this object dequeued."""
-        receipt = self._record.receipt(ident)
-        if receipt is None:
-            raise self._not_ours(ident)
-        return receipt
-
-    def _held(self, ident: int) -> Held | None:
-        """Find the claim that this object made of a message; None where it made none."""
-        receipt = self._record.receipt(ident)
-        if receipt is None:
-            return None
-        held = self._broker.store.holding(ident, receipt)
-        if held is None:
-            raise was_lost(ident)
-        return held
-
-    def _settle(self, settlement: Settlement) -> None:
-        """End a claim. One that was lost stays known: a second answer is no better."""
-        effect = self._broker.store.work([settlement])[0][0]
-        if effect is not Effect.LOST:
-            self._record.forget(settlement.id, settlement.receipt)
-        if effect is not Effect.SETTLED:
-            raise was_lost(settlement.id)
+    def _lease(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else seconds("visibility_timeout", timeout)
 
     def _messages(self) -> Iterator[Message]:
         """Go through the queue. Its first message mostly suffices: no page is read before that."""
@@ -438,16 +350,6 @@ class SQLiteQueue(Closing):
 
     def _empty(self, name: str) -> EmptyError:
         return EmptyError(f"{name} on {self.table_name!r}: the queue is empty")
-
-    def _not_ours(self, ident: int) -> QueueError:
-        found = self._broker.peek(self.table_name, Selection(id=ident))
-        if not found:
-            return QueueError(f"message {ident} is not there: it was completed, died or never was")
-        if found[0].state is State.READY:
-            return QueueError(f"message {ident} is pending: dequeue it first")
-        return QueueError(
-            f"message {ident} was dequeued by another SQLiteQueue: only that one can settle it"
-        )
 
 
 def _takable(message: Message, now: int) -> bool:

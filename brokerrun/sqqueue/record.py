@@ -20,6 +20,9 @@ os.register_at_fork(
 )
 
 
+NOBODY: Final = 0
+
+
 class Record:
     """Receipts by message id, and counts by the name of the operation; for several threads."""
 
@@ -57,6 +60,13 @@ class Record:
             if ident in self._holds and self._holds[ident].receipt == receipt:
                 del self._holds[ident]
 
+    def gave_back(self, ident: int, receipt: int) -> None:
+        """Have a message no more, but know its receipt: a thread may still answer with it."""
+        with _LOCK:
+            hold = self._holds.get(ident)
+            if hold is not None and hold.receipt == receipt:
+                self._holds[ident] = hold._replace(pid=NOBODY)
+
     def in_hand(self) -> list[tuple[int, int]]:
         """List ids and receipts of what this process dequeued; not what its parent did."""
         with _LOCK:
@@ -88,6 +98,7 @@ class Record:
 class _Hold(Value):
     """A message that was dequeued.
 
+    pid: The process that has it, or NOBODY.
     before: Threads of ours that had it, and lost it, since it was last settled here.
     """
 
@@ -100,6 +111,6 @@ class _Hold(Value):
 def was_lost(ident: int) -> QueueError:
     """Say that a receipt is not the current one any more."""
     return QueueError(
-        f"message {ident} was lost: its time-out was over and it is another's or pending again, "
-        "or it was ended elsewhere"
+        f"message {ident} was lost: its claim is not the current one any more, "
+        "as its time-out was over or it was ended elsewhere"
     )

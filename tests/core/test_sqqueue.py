@@ -1,10 +1,12 @@
-"""The sqqueue document: its methods, its two usage texts, and what its list of wishes asks for."""
+"""The sqqueue document: its methods, and what its list of wishes asks for.
+
+Its usage texts are run by tests/parity/python.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parity.python.snippet import Snippet
 from support import Child, eventually
 
 import brokerrun.sqqueue
 from brokerrun.core.backends.sqlite.store import SqliteStore
 from brokerrun.core.broker import Broker
 from brokerrun.core.ids import now_ns
+from brokerrun.core.leases import acknowledge, claim_for, receipt_text
 from brokerrun.core.model import Selection
 from brokerrun.core.retry import Backoff
 from brokerrun.core.states import State
@@ -123,177 +127,24 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-# ------------------------------------------------------------------------ the document's own texts
-
-FIRST_USAGE = """\
-from sqqueue.queue import SQLiteQueue
-
-# Initialize the queue
-queue = SQLiteQueue(db_path='my_queue.db', table_name='custom_queue')
-
-# Enqueue a message
-message_id = queue.enqueue('Hello, World!')
-print(f"Enqueued message ID: {message_id}")
-
-# Dequeue a message
-dequeued = queue.dequeue()
-if dequeued:
-    message_id, payload = dequeued
-    print(f"Dequeued message ID {message_id}: {payload}")
-    
-    # Process the message
-    # ...
-
-    # Complete the message
-    queue.complete(message_id)
-else:
-    print("Queue is empty.")
-
-# Requeue a message (if processing failed)
-queue.requeue(message_id)
-
-# Check if the queue is empty
-if queue.is_empty():
-    print("No pending messages.")
-else:
-    print("There are pending messages.")
-
-"""  # noqa: W293
-
-SECOND_USAGE = """\
-from sqqueue import SQLiteQueue
-
-# Initialize the queue
-queue = SQLiteQueue(
-    db_path='path_to_db.sqlite',
-    table_name='message_queue',
-    vacuum_threshold=100,
-    vacuum_on_start=True,
-    default_max_attempts=5
-)
-
-# Enqueue a message
-result = queue.enqueue("Sample Task")
-if result.is_ok():
-    message_id = result.value
-    print(f"Enqueued message with ID: {message_id}")
-else:
-    print(f"Enqueue failed: {result.error}")
-
-# Dequeue a message
-dequeue_result = queue.dequeue()
-if dequeue_result.is_ok():
-    message = dequeue_result.value
-    msg_id, payload = message
-    print(f"Dequeued message ID: {msg_id}, Payload: {payload}")
-else:
-    print(f"Dequeue failed: {dequeue_result.error}")
-
-# Complete a message
-complete_result = queue.complete(msg_id)
-if complete_result.is_ok():
-    print(f"Message {msg_id} completed successfully.")
-else:
-    print(f"Completion failed: {complete_result.error}")
-
-# Fail a message
-fail_result = queue.fail_message(msg_id, send_to_dlq=False)
-if fail_result.is_ok():
-    print(f"Message {msg_id} failed and requeued.")
-else:
-    print(f"Failing message failed: {fail_result.error}")
-
-# Retrieve dead letters
-dlq_result = queue.get_dead_letters()
-if dlq_result.is_ok():
-    dead_letters = dlq_result.value
-    print(f"Dead-letter messages: {dead_letters}")
-else:
-    print(f"Failed to retrieve dead letters: {dlq_result.error}")
-"""
-
-BATCH_USAGE = """\
-# Enqueue multiple messages
-payloads = ["Task 1", "Task 2", "Task 3"]
-enqueue_batch_result = queue.enqueue_batch(payloads)
-if enqueue_batch_result.is_ok():
-    message_ids = enqueue_batch_result.value
-    print(f"Enqueued batch with IDs: {message_ids}")
-else:
-    print(f"Batch enqueue failed: {enqueue_batch_result.error}")
-
-# Dequeue multiple messages
-dequeue_batch_result = queue.dequeue_batch(batch_size=2)
-if dequeue_batch_result.is_ok():
-    messages = dequeue_batch_result.value
-    for msg_id, payload in messages:
-        print(f"Dequeued message ID: {msg_id}, Payload: {payload}")
-else:
-    print(f"Batch dequeue failed: {dequeue_batch_result.error}")
-"""
-
-MAINTENANCE_USAGE = """\
-# Vacuum the database
-vacuum_result = queue.vacuum_database()
-if vacuum_result.is_ok():
-    print("Database vacuumed successfully.")
-else:
-    print(f"Vacuum failed: {vacuum_result.error}")
-
-# Perform a WAL checkpoint
-checkpoint_result = queue.perform_checkpoint()
-if checkpoint_result.is_ok():
-    print("WAL checkpoint performed successfully.")
-else:
-    print(f"Checkpoint failed: {checkpoint_result.error}")
-"""
-
-
-def usage(text: str) -> str:
-    """Change what has to be changed: where it is imported from."""
-    return text.replace("from sqqueue", "from brokerrun.sqqueue", 1)
-
-
-def test_the_first_usage_text_runs_as_written_and_says_nothing_else(tmp_path: Path) -> None:
-    done = run(usage(FIRST_USAGE), tmp_path)
-    assert done.stderr == ""  # the requeue fails, and nobody set logging up
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
-    ident = lines[0].removeprefix("Enqueued message ID: ")
-    assert re.fullmatch(r"\d{19}", ident)
-    assert lines[1:] == [
-        f"Dequeued message ID {ident}: Hello, World!",
-        "No pending messages.",
-    ]
+# ---------------------------------------------------------------------------------- the document
 
 
 def test_the_first_usage_text_takes_an_empty_queue_for_empty(tmp_path: Path) -> None:
-    text = usage(FIRST_USAGE).replace("dequeued = ", "queue.dequeue(); dequeued = ")
-    done = run(text, tmp_path)
-    assert done.stderr == ""
+    text = Snippet("sqqueue_first").program(ours=True)
+    done = run(text.replace("dequeued = ", "queue.dequeue(); dequeued = "), tmp_path)
+    assert done.stderr == ""  # the requeue fails, and nobody set logging up
     assert done.stdout.splitlines()[1:] == ["Queue is empty.", "There are pending messages."]
 
 
 def test_the_second_usage_text_runs_as_written(tmp_path: Path) -> None:
-    done = run(usage(SECOND_USAGE) + BATCH_USAGE + MAINTENANCE_USAGE, tmp_path)
-    assert done.stderr == ""
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
-    ident = lines[0].removeprefix("Enqueued message with ID: ")
-    ids = re.findall(r"\d{19}", lines[5])
-    assert lines == [
-        f"Enqueued message with ID: {ident}",
-        f"Dequeued message ID: {ident}, Payload: Sample Task",
-        f"Message {ident} completed successfully.",
-        f"Failing message failed: fail_message on 'message_queue': message {ident} is not there: "
-        "it was completed, died or never was",
-        "Dead-letter messages: []",
-        f"Enqueued batch with IDs: [{', '.join(ids)}]",
-        f"Dequeued message ID: {ids[0]}, Payload: Task 1",
-        f"Dequeued message ID: {ids[1]}, Payload: Task 2",
-        "Database vacuumed successfully.",
-        "WAL checkpoint performed successfully.",
-    ]
+    parts = ("sqqueue_operations", "sqqueue_batches", "sqqueue_maintenance")
+    done = run("".join(Snippet(part).program(ours=True) for part in parts), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert len(said) == 10
+    failures = [line.partition(":")[0] for line in said if "failed: " in line]
+    assert failures == ["Failing message failed"], "it was completed just before"
 
 
 def test_every_name_of_the_document_is_there() -> None:
@@ -1171,17 +1022,138 @@ def test_two_processes_share_the_work_and_none_is_done_twice(database: str) -> N
         worker.ends_well()
 
 
-def test_another_object_settles_nothing_that_it_did_not_dequeue(
+SETTLERS = ["complete", "fail_message", "requeue"]
+
+
+@pytest.mark.parametrize("settle", SETTLERS)
+def test_another_process_settles_by_the_id_alone_what_is_being_processed(
+    database: str, queue: SQLiteQueue, settle: str
+) -> None:
+    ident = queue.enqueue("x").value
+    queue.dequeue()
+    done = run(
+        "import sys\n"
+        "from brokerrun.sqqueue import SQLiteQueue\n"
+        f"done = SQLiteQueue({database!r}, 'jobs').{settle}({ident})\n"
+        "sys.exit(str(done.error or 0))",
+        Path(database).parent,
+    )
+    assert done.stderr == "0\n"
+    assert f"message {ident} was lost" in str(getattr(queue, settle)(ident).error)
+    assert queue.dequeue_batch(2).value == ([] if settle == "complete" else [(ident, "x")])
+
+
+def test_another_object_buries_and_prolongs_by_the_id_alone(
+    queue: SQLiteQueue, other: SQLiteQueue, later: Callable[[float], None]
+) -> None:
+    ident = queue.enqueue("x").value
+    queue.dequeue(visibility_timeout=10)
+    assert other.extend(ident, 60).is_ok()
+    later(11)
+    assert other.dequeue().is_err()
+    assert other.fail_message(ident, send_to_dlq=True).is_ok()
+    assert dead(queue) == [ident]
+
+
+def test_the_late_answer_of_the_first_touches_nothing_of_the_next(
     queue: SQLiteQueue, other: SQLiteQueue, broker: Broker
 ) -> None:
     ident = queue.enqueue("x").value
     queue.dequeue()
-    queue.enqueue("the next one")
-    before = broker.peek("jobs", Selection(limit=None))
-    for result in (other.complete(ident), other.fail_message(ident), other.requeue(ident)):
-        assert "was dequeued by another SQLiteQueue" in str(result.error)
-    assert broker.peek("jobs", Selection(limit=None)) == before
-    assert queue.complete(ident).is_ok()
+    assert other.requeue(ident).is_ok()
+    assert other.dequeue().is_ok()
+    before = broker.peek("jobs")
+    for late in SETTLERS:
+        assert f"message {ident} was lost" in str(getattr(queue, late)(ident).error)
+    assert broker.peek("jobs") == before
+    assert other.complete(ident).is_ok()
+
+
+def test_the_late_answer_of_one_that_was_closed_touches_nothing_of_the_next(
+    queue: SQLiteQueue, other: SQLiteQueue
+) -> None:
+    ident = queue.enqueue("x").value
+    queue.dequeue()
+    queue.close()
+    assert other.dequeue().is_ok()
+    assert f"message {ident} was lost" in str(queue.complete(ident).error)
+    done = queue.get_operation_count()
+    queue.close()
+    assert queue.get_operation_count() == done, "nothing is left to give back"
+    assert other.complete(ident).is_ok()
+
+
+def test_a_message_of_another_queue_is_not_settled(
+    database: str, queue: SQLiteQueue, broker: Broker
+) -> None:
+    ident = queue.enqueue("x").value
+    queue.dequeue()
+    before = broker.peek("jobs")
+    stranger = SQLiteQueue(database, "strangers")
+    for settle in SETTLERS:
+        assert "is not there" in str(getattr(stranger, settle)(ident).error)
+    assert broker.peek("jobs") == before
+
+
+@pytest.mark.parametrize("settle", SETTLERS)
+def test_what_is_in_the_hands_of_a_claim_of_another_kind_is_settled_by_its_id(
+    queue: SQLiteQueue, broker: Broker, settle: str
+) -> None:
+    ident = queue.enqueue("x").value
+    [claim] = claim_for(broker, "jobs", hold="jobs.in-process")[0]
+    assert getattr(queue, settle)(ident).is_ok()
+    assert acknowledge(broker, [receipt_text(claim)]) == [False]
+
+
+@pytest.mark.parametrize("settle", ["complete", "requeue"])
+def test_of_two_processes_that_settle_at_once_exactly_one_does(
+    database: str, queue: SQLiteQueue, settle: str
+) -> None:
+    given = queue.enqueue_batch([f"{n}" for n in range(100)]).value
+    queue.dequeue_batch(100)
+
+    def race(talk: Talk) -> None:
+        mine = SQLiteQueue(database, "jobs", vacuum_threshold=0)
+        talk.send("ready")
+        talk.recv()
+        talk.send([ident for ident in given if getattr(mine, settle)(ident).is_ok()])
+
+    racers = [Child(race) for _ in range(2)]
+    for racer in racers:
+        racer.hear()
+    for racer in racers:
+        racer.say("go")
+    settled = [ident for racer in racers for ident in racer.hear()]
+    assert sorted(settled) == given
+    for racer in racers:
+        racer.ends_well()
+
+
+def test_of_two_objects_that_found_the_same_claim_exactly_one_ends_it(
+    queue: SQLiteQueue, other: SQLiteQueue, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ident = queue.enqueue("x").value
+    queue.dequeue()
+    both = threading.Barrier(2)
+    find = SqliteStore.holding
+
+    def find_together(store: SqliteStore, *which: Any) -> Any:
+        found = find(store, *which)
+        both.wait(20)
+        return found
+
+    monkeypatch.setattr(SqliteStore, "holding", find_together)
+    done: list[Result[None, CompletionError]] = []
+    third = SQLiteQueue(database, "jobs")
+    threads = [
+        threading.Thread(target=lambda each=each: done.append(each.complete(ident)))
+        for each in (other, third)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(result.is_ok() for result in done) == [False, True]
 
 
 def test_what_a_killed_process_held_is_back_after_the_time_out(
