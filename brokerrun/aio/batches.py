@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
 
 from brokerrun.core.batches import holding
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Message, Selection
-from brokerrun.errors import MessageError
 
 
 class Batch:
@@ -41,11 +38,3 @@ class Batch:
 
 class _GivenBack(Exception):
     pass
-
-
-def put_back(broker: Broker, messages: Sequence[Message]) -> None:
-    """Bring messages that were read back to their queues, to the places that they had."""
-    for message in messages:
-        if not broker.store.unread(message.queue, [message.id]):
-            with suppress(MessageError):  # somebody else has it: it is not lost
-                broker.store.load([message])  # an automatic vacuum had dropped the row

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from brokerrun.aio.batches import Batch, put_back
+from brokerrun.aio.batches import Batch
 from brokerrun.aio.pool import Pool, logged
 from brokerrun.aio.waiting import Waits
 from brokerrun.aio.writes import Writes
+from brokerrun.core.batches import put_back
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Message, Selection
 

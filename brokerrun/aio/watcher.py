@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
 
@@ -107,15 +106,14 @@ class AsyncWatcher:
             log.error("a watcher of %s ended", self._queue, exc_info=True)
 
     async def _follow(self) -> None:
-        async with aclosing(self._session.follow(self._queue)) as messages:
-            async for message in messages:
-                self._handling = True
-                try:
-                    await self._handle(message)
-                finally:
-                    self._handling = False
-                if self._stopping:
-                    return
+        async for message in self._session.follow(self._queue):
+            self._handling = True
+            try:
+                await self._handle(message)
+            finally:
+                self._handling = False
+            if self._stopping:
+                return
 
     async def _handle(self, message: Message) -> None:
         try:

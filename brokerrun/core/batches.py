@@ -7,12 +7,13 @@ an exception (the pipe is closed, a signal came) goes back whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Message, Selection, Settlement, Wanted
 from brokerrun.core.states import Event, State
+from brokerrun.errors import MessageError
 
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024 * 1024
 
@@ -52,12 +53,19 @@ def reading(broker: Broker, queue: str, selection: Selection) -> Iterator[list[M
         try:
             yield taken
         except BaseException:
-            if taken:
-                broker.store.unread(taken[0].queue, [message.id for message in taken])
+            put_back(broker, taken)
             raise
         return
     with holding(broker, queue, selection) as held:
         yield held
+
+
+def put_back(broker: Broker, messages: Sequence[Message]) -> None:
+    """Bring messages that were read back to their queues, to the places that they had."""
+    for message in messages:
+        if not broker.store.unread(message.queue, [message.id]):
+            with suppress(MessageError):  # somebody else has it: it is not lost
+                broker.store.load([message])  # an automatic vacuum had dropped the row
 
 
 @contextmanager
@@ -79,7 +87,8 @@ def holding(
                 after=selection.after,
                 before=selection.before,
                 most_bytes=_PAGE_BYTES,
-            )
+            ),
+            late=True,  # a power cut undoes the claim, and no more
         )
         try:
             yield [

@@ -141,15 +141,16 @@ class Broker(Closing):
             raise UsageError(f"{source!r} cannot go to itself: name another queue")
         return source, to
 
-    def claim(self, wanted: Wanted) -> list[Claim]:
-        """Hold ready messages, as `Store.work` does; first give back what the dead held."""
+    def claim(self, wanted: Wanted, *, late: bool = False) -> list[Claim]:
+        """Hold ready messages, as `Store.work` does; give back what the dead held, if there are
+        no others."""
         wanted = wanted._replace(
             queue=self.resolve(wanted.queue),
             hold=None if wanted.hold is None else self.resolve(wanted.hold),
         )
-        claims = self.store.work([], wanted)[1]
+        claims = self.store.work([], wanted, late=late)[1]
         if not claims and give_back(self.store):
-            claims = self.store.work([], wanted)[1]
+            claims = self.store.work([], wanted, late=late)[1]
         return claims
 
     @contextmanager

@@ -139,6 +139,22 @@ def test_a_stream_that_is_left_gives_its_batch_back(database: str) -> None:
     use(database, work)
 
 
+def test_a_batch_is_given_back_in_a_thread(database: str) -> None:
+    fill(database, "a", "b")
+
+    async def work(broker: AsyncBroker) -> None:
+        stream = broker.queue("q").stream(commit_interval=2)
+        await anext(stream)
+        with store_locked(broker):
+            task = asyncio.create_task(stream.aclose())
+            await turns(10)
+            assert not task.done()
+        await task
+        assert (await broker.queue("q").stats()).running == 0
+
+    use(database, work)
+
+
 def test_a_stream_that_is_cancelled_gives_its_batch_back(database: str) -> None:
     bodies = [str(n) for n in range(10)]
     fill(database, *bodies)
@@ -363,6 +379,30 @@ def test_a_stream_that_is_killed_leaves_its_batch_to_others(database: str) -> No
 
     got = use(database, work)
     assert sorted(got, key=int) == [*bodies[20:40], *bodies[41:]]
+
+
+def test_those_who_wait_get_what_a_killed_process_held(database: str) -> None:
+    fill(database, "a", "b")
+
+    def other(talk: Any) -> None:
+        async def hold(broker: AsyncBroker) -> None:
+            async for body in broker.queue("q").stream(commit_interval=2):
+                talk.send(body)
+                await asyncio.Event().wait()
+
+        use(database, hold)
+
+    async def work(broker: AsyncBroker) -> None:
+        got: list[str] = []
+        task = asyncio.create_task(follow(broker.queue("q"), got))
+        await fact(lambda: "brokerrun-aio-waiting" in ours())
+        child.kill()
+        await fact(lambda: sorted(got) == ["a", "b"])
+        await cancelled(task)
+
+    child = Child(other)
+    assert child.hear() == "a"
+    use(database, work)
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -226,21 +226,25 @@ async def main():
 
 
 @pytest.mark.parametrize(
-    ("then", "run"),
+    ("then", "run", "quiet"),
     [
-        ("pass", "asyncio.run(main())"),
-        ("break", "asyncio.run(main())"),
-        ("raise SystemExit(0)", "asyncio.run(main())"),
-        ("pass", "loop = asyncio.new_event_loop(); loop.run_until_complete(main())"),
+        ("pass", "asyncio.run(main())", True),
+        ("break", "asyncio.run(main())", True),
+        # asyncio itself complains of these two.
+        ("raise SystemExit(0)", "asyncio.run(main())", False),
+        ("pass", "loop = asyncio.new_event_loop(); loop.run_until_complete(main())", False),
     ],
 )
-def test_a_program_that_never_closes_ends_all_the_same(tmp_path: Path, then: str, run: str) -> None:
+def test_a_program_that_never_closes_ends_all_the_same(
+    tmp_path: Path, then: str, run: str, quiet: bool
+) -> None:
     program = NEVER_CLOSED.format(then=then, run=run)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert "Task was destroyed" in done.stderr or done.stderr == ""
+    assert "a watcher of" not in done.stderr
+    assert not quiet or done.stderr == ""
 
 
 def test_the_waiting_thread_ends_with_its_event_loop(database: str) -> None:
