@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
+from brokerrun.closing import Closing
 from brokerrun.core.broker import Broker
 from brokerrun.core.model import Selection
 from brokerrun.core.queue import Queue
@@ -14,7 +15,7 @@ from brokerrun.core.stopping import GLANCE_SECONDS
 from brokerrun.errors import UsageError, wrong_kind
 
 
-class ActivityWaiter:
+class ActivityWaiter(Closing):
     """Tells that one of several queues may have something new; for one thread.
 
     Made by `create_activity_waiter_for_queues`; it has a connection of its own.
@@ -57,12 +58,11 @@ class ActivityWaiter:
     def _has_news(self) -> bool:
         before, store = self._ready, self._broker.store
         self._ready = self._which_are_ready()
-        newest = store.newest()  # before the look: what comes between is seen twice, not never
         since = Selection(after=self._newest)
-        news = bool(self._ready - before) or any(store.look(each, since) for each in self._queues)
-        if news:
-            self._newest = newest
-        return news
+        self._newest = (
+            store.newest()
+        )  # before the look: what comes between is seen twice, not never
+        return bool(self._ready - before) or any(store.look(each, since) for each in self._queues)
 
     def _which_are_ready(self) -> set[str]:
         return {queue for queue in self._queues if self._broker.store.ready(queue)}

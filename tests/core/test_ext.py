@@ -426,6 +426,35 @@ def test_a_child_leaves_the_transaction_of_its_parent_alone(database: str) -> No
     assert list(runner.run("select * from orders", fetch=True)) == [(1,)]
 
 
+def test_a_child_leaves_the_transaction_of_another_thread_alone(database: str) -> None:
+    runner = SQLiteRunner(database)
+    runner.run("create table orders(number)")
+    begun, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        runner.begin_immediate()
+        runner.run("insert into orders values (1)")
+        begun.set()
+        over.wait(20)
+        runner.commit()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    begun.wait(20)
+    seen, write_end = os.pipe()
+    runner._connection._db.set_trace_callback(  # type: ignore[union-attr]
+        lambda sql: os.write(write_end, f"{os.getpid()} {sql}\n".encode())
+    )
+    child = Child(lambda _: None)
+    child.ends_well()
+    over.set()
+    thread.join()
+    traced = os.read(seen, 65536).decode()
+    assert f"{child.pid} " not in traced
+    assert f"{os.getpid()} " in traced
+    assert list(runner.run("select * from orders", fetch=True)) == [(1,)]
+
+
 def test_the_phases_of_the_peer_are_one_opening(database: str) -> None:
     runner = SQLiteRunner(database)
     assert not runner.is_setup_complete(SetupPhase.SCHEMA)

@@ -47,7 +47,9 @@ class SQLiteRunner(Closing):
         self, db_path: str | os.PathLike[str], *, config: Mapping[str, object] | None = None
     ):
         self._connection = Connection(os.fspath(db_path), settings=settings_for(config))
-        self._local = threading.local()  # the transaction of each thread
+        # By thread, and in no threading.local: a fork empties those of other threads in the child,
+        # which would roll the transaction of the parent back there.
+        self._open: dict[int, _Open] = {}
 
     @property
     def db_path(self) -> str:
@@ -80,7 +82,7 @@ class SQLiteRunner(Closing):
         if self._here() is not None:
             raise OperationalError(f"{self.db_path}: this thread is in a transaction already")
         scope = self._connection.writing()
-        self._local.open = _Open(scope.__enter__(), scope, os.getpid())
+        self._open[threading.get_ident()] = _Open(scope.__enter__(), scope, os.getpid())
 
     def commit(self) -> None:
         """End the transaction of this thread in success: durable when this returns.
@@ -91,14 +93,14 @@ class SQLiteRunner(Closing):
         open_ = self._here()
         if open_ is None:
             raise OperationalError(f"{self.db_path}: this thread is in no transaction")
-        self._local.open = None
+        del self._open[threading.get_ident()]
         open_.scope.__exit__(None, None, None)
 
     def rollback(self) -> None:
         """End the transaction of this thread as if it had not been; nothing where there is none."""
         open_ = self._here()
         if open_ is not None:
-            self._local.open = None
+            del self._open[threading.get_ident()]
             open_.scope.__exit__(_RollBack, _RollBack(), None)
 
     def close(self) -> None:
@@ -116,7 +118,7 @@ class SQLiteRunner(Closing):
 
     def _here(self) -> _Open | None:
         """Return the transaction of this thread; one of before a fork is the parent's."""
-        found: _Open | None = getattr(self._local, "open", None)
+        found = self._open.get(threading.get_ident())
         return found if found is not None and found.process == os.getpid() else None
 
 

@@ -136,8 +136,9 @@ class Through:
 
     def _version(self, path: str) -> int:
         """Return the version of the database; 0 of an empty one; refuse what is not ours."""
+        tables = self._number("select count(*) from sqlite_master")  # first: they come together
         ident, version = self._number("pragma application_id"), self._number("pragma user_version")
-        if not ident and not self._number("select count(*) from sqlite_master"):
+        if not ident and not tables:
             return 0
         return judge(path or "the database in memory", ident, version)
 
