@@ -43,6 +43,7 @@ _SPEC = WorkerSpec(
     boot_timeout=30.0,
     env={},
     cwd="/",
+    output="inherit",
 )
 # What every module of handlers begins with. A note is one write, so notes do not mix.
 _PREAMBLE = """\

@@ -20,6 +20,7 @@ from brokerrun.core.store import Store
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.fate import Cause, Death
 from brokerrun.supervisor.keeper import Keeper, recover
+from brokerrun.supervisor.printing import Printing
 from brokerrun.supervisor.processes import born_at, strike_group
 from brokerrun.supervisor.roster import Place, Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
@@ -58,6 +59,7 @@ class Fleet:
             config.workers, config.instance.crash_limit, config.instance.crash_backoff
         )
         self.templates = Templates(config, selector, log, lost=self._template_lost)
+        self.printing = Printing(selector, log)
         self.slots: SlotFile | None = None
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
@@ -100,6 +102,7 @@ class Fleet:
             if place.phase is Phase.RUNNING:
                 self._look_at(place, self._seen(place))
         self.templates.tick(now)
+        self.printing.tick()
 
     def reap(self) -> None:
         """Collect who ended: workers, templates, and the orphans of handlers."""
@@ -160,8 +163,11 @@ class Fleet:
             place=place.index,
             database=self.config.instance.database,
         )
+        printed = self.printing.open(place.index, place.spec, place.number)
         with theirs:
-            asked = template.spawn(request, theirs, process.dump_fd)
+            asked = template.spawn(request, [theirs.fileno(), process.dump_fd, *printed])
+        for fd in printed:
+            os.close(fd)
         ours.setblocking(False)
         self.selector.register(
             ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
@@ -226,6 +232,7 @@ class Fleet:
     def _exited(self, place: Place, status: int | None, signum: int | None) -> None:
         """A worker is gone: have what it held settled."""
         process = self._processes.pop(place.index, None)
+        self.printing.close(place.index)
         dump = ""
         if process is not None:
             if process.channel in self.selector.get_map():

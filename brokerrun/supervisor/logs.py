@@ -30,6 +30,11 @@ def set_up_logs(form: str, level: str) -> None:
     )
 
 
+def log_to(fd: int) -> None:
+    """Write to that descriptor from now on: standard error becomes the handlers'."""
+    _Lines.fd = fd
+
+
 def logger() -> Any:
     """Return the logger of brokerrun."""
     return structlog.get_logger()
@@ -69,9 +74,11 @@ class _Lines:
     A reader that went away, or a full disk, stops no worker.
     """
 
+    fd = 2
+
     def msg(self, line: str) -> None:
         try:
-            os.write(2, line.encode(errors="backslashreplace") + b"\n")
+            os.write(self.fd, line.encode(errors="backslashreplace") + b"\n")
         except OSError:
             return
 

@@ -21,6 +21,7 @@ from brokerrun.errors import QueueNameError
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, span
 
+INHERIT: Final = "inherit"
 QUEUE: Final = "{queue}"  # stands for the worker's queue in the names of other queues
 MAX_PROCESSES: Final = 1_000
 MAX_RUNS: Final = 1_000_000
@@ -43,6 +44,7 @@ class WorkerSpec:
     timeout: Of one message; None: however long it takes.
     dead_letter: None: a message is dropped after its last attempt.
     env: Set in the worker beside what it inherits.
+    output: "inherit", "prefix", "json", or "file:" and a path with {worker} and {slot}.
     """
 
     name: str
@@ -61,6 +63,7 @@ class WorkerSpec:
     boot_timeout: float
     env: dict[str, str]
     cwd: str
+    output: str
 
     @property
     def hold(self) -> str | None:
@@ -275,6 +278,18 @@ def _environment(value: object, folder: str) -> dict[str, str]:
     return names
 
 
+def _output(value: object, folder: str) -> str:
+    text: str = _text(value, folder)
+    form, separator, path = text.partition(":")
+    if text in (INHERIT, "prefix", "json"):
+        return text
+    if form != "file" or not separator:
+        raise ValueError(f"expected 'inherit', 'prefix', 'json' or 'file:PATH', got {shown(text)}")
+    if set(re.findall(r"{.*?}", path)) - {"{worker}", "{slot}"} or path.endswith("/"):
+        raise ValueError(f"expected a path with {{worker}} and {{slot}} at most, got {shown(path)}")
+    return f"file:{_path(path, folder)}"
+
+
 INSTANCE: Final[dict[str, Key]] = {
     "database": Key(_database, Settings().default_db_name, variable="BROKERRUN_DATABASE"),
     "name": Key(_instance_name, "default", variable="BROKERRUN_NAME"),
@@ -304,6 +319,7 @@ SHARED: Final[dict[str, Key]] = {
     "boot_timeout": Key(_one(_above_zero), "30s"),
     "cwd": Key(_folder, "."),
     "env": Key(_environment, {}),
+    "output": Key(_output, INHERIT),
 }
 # What only [workers.NAME] may say; a queue not named is called like its worker.
 OWN: Final[dict[str, Key]] = {"handler": Key(_handler), "queue": Key(_queue)}

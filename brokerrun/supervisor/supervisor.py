@@ -44,6 +44,7 @@ TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
 _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
+_LAST_WORDS_SECONDS: Final = 3.0  # to write what handlers printed
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
 DIED: Final = 4
 
@@ -285,6 +286,7 @@ class Supervisor:
 
     def _leave(self, control: ControlServer | None) -> None:
         self.fleet.templates.close()
+        self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
             self.keeper.ask(lambda store: store.put_instance(ended))

@@ -28,10 +28,12 @@ from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
 from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
+from brokerrun.supervisor.standard import print_into
 from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 _PARENT_SECONDS = 5.0
+_MOST_FDS = 4
 _CACHE_MB = 2  # a worker looks at few pages, and there are many workers
 
 
@@ -81,7 +83,7 @@ def _load(
 
 
 def _receive(link: socket.socket) -> tuple[wire.Spawn, list[int]] | None:
-    data, fds, _, _ = socket.recv_fds(link, wire.MOST_BYTES, 2)
+    data, fds, _, _ = socket.recv_fds(link, wire.MOST_BYTES, _MOST_FDS)
     for fd in fds:
         os.set_inheritable(fd, False)
     return (msgspec.json.decode(data, type=wire.Spawn), fds) if data else None
@@ -134,6 +136,7 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
     stop = _Stop()
     faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True, chain=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    print_into(fds[2:])
     spec = request.spec
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
     log = logger().bind(worker=f"{spec.name}.{request.number}")

@@ -73,10 +73,10 @@ class Template:
             self.importing = said.worker
         return True
 
-    def spawn(self, request: wire.Spawn, channel: socket.socket, dump_fd: int) -> bool:
+    def spawn(self, request: wire.Spawn, fds: list[int]) -> bool:
         """Ask for a worker; False where the template cannot be asked now."""
         try:
-            socket.send_fds(self.link, [_ENCODE(request)], [channel.fileno(), dump_fd])
+            socket.send_fds(self.link, [_ENCODE(request)], fds)
         except OSError:
             return False
         return True

@@ -41,7 +41,8 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
 
 
 class Spawn(msgspec.Struct, frozen=True):
-    """Supervisor to template, with two descriptors: the worker's channel and its dump file."""
+    """Supervisor to template, with descriptors: the worker's channel, its dump file, and what it
+    prints into, where that is not inherited."""
 
     spec: WorkerSpec
     number: int
@@ -61,6 +62,19 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Worker to supervisor: ready to claim."""
 
     pid: int
+
+
+class Prints(msgspec.Struct, frozen=True):
+    """Supervisor to scribe, with two descriptors: a worker's standard output and error.
+
+    form: prefix, json or file.
+    file: Where it goes; empty: to the supervisor's own.
+    """
+
+    worker: str
+    slot: int
+    form: str
+    file: str
 
 
 FromTemplate = Importing | Imported

@@ -66,6 +66,7 @@ def test_what_is_not_said_is_as_documented(tmp_path: Path) -> None:
     assert (spec.max_attempts, spec.crashes, spec.backoff) == (4, 2, Backoff(1.0, 600.0))
     assert (spec.timeout, spec.grace, spec.boot_timeout) == (None, 30.0, 30.0)
     assert (spec.env, spec.cwd) == ({}, str(tmp_path))
+    assert spec.output == "inherit"
     assert (instance.database, instance.name) == (str(tmp_path / ".broker.db"), "default")
     assert (instance.crash_limit, instance.crash_backoff) == ((5, 30.0), (1.0, 60.0))
     assert (instance.log, instance.log_level, instance.preload) == ("auto", "info", ())
@@ -127,6 +128,11 @@ def test_paths_start_at_the_folder_of_the_file(
     assert found.instance.database == str(site / "data/q.db")
     assert found.instance.runtime_dir == str(site / "run")
     assert found.workers[0].cwd == str(site / "app")
+
+
+def test_a_file_of_output_starts_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    output = worker("output = 'file:log/{worker}.{slot}.log'\n").output
+    assert output == f"file:{tmp_path}/log/{{worker}}.{{slot}}.log"
 
 
 @pytest.mark.parametrize("written", ["/srv/q.db", "sqlite:///srv/q.db"])
@@ -260,6 +266,11 @@ WRONG_WORKER = [
     ('env = { A = "\\u0000" }', "expected a value without NUL for 'A'"),
     ("cwd = 'nowhere'", "workers.a.cwd: expected a folder that exists, got "),
     ("cwd = 'workers.toml'", "workers.a.cwd: expected a folder that exists, got "),
+    ("output = 'loud'", "workers.a.output: expected 'inherit', 'prefix', 'json' or 'file:PATH'"),
+    ("output = 'file'", "expected 'inherit', 'prefix', 'json' or 'file:PATH', got 'file'"),
+    ("output = 'file:'", "workers.a.output: expected a path, got ''"),
+    ("output = 'file:log/'", "with {worker} and {slot} at most, got 'log/'"),
+    ("output = 'file:{pid}.log'", "with {worker} and {slot} at most, got '{pid}.log'"),
 ]
 HANDLERS = ["", "x", "x:", ":y", "x.y", "x:y:z", "x y:z", "x/y.py:z", "x..y:z", "x:y()", "1:y"]
 
