@@ -22,6 +22,7 @@ from brokerrun.core.retry import Backoff
 from brokerrun.errors import NotRunning
 from brokerrun.supervisor.config import load
 from brokerrun.supervisor.control import ask
+from brokerrun.supervisor.limits import Limits
 from brokerrun.supervisor.spec import Mode, WorkerSpec
 from brokerrun.supervisor.status import instance_of
 
@@ -43,6 +44,12 @@ _SPEC = WorkerSpec(
     boot_timeout=30.0,
     env={},
     cwd="/",
+    env_file=None,
+    user=None,
+    group=None,
+    nice=None,
+    umask=None,
+    limits=Limits(),
     output="inherit",
 )
 # What every module of handlers begins with. A note is one write, so notes do not mix.

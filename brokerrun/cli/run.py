@@ -130,6 +130,7 @@ def check(config: str) -> int:
     faults = list(reading.faults)
     if reading.handlers:
         faults += _placed(reading, import_faults(reading))
+    faults += _unheld(reading)
     if faults:
         raise ConfigError([fault.text(config) for fault in sorted(faults)])
     workers = reading.config.workers if reading.config else ()
@@ -159,6 +160,8 @@ def up(config: str, drain: bool) -> int:
     reading = read(config)
     if reading.config is None:
         raise ConfigError([fault.text(config) for fault in reading.faults])
+    if unheld := _unheld(reading):
+        raise ConfigError([fault.text(config) for fault in sorted(unheld)])
     instance = reading.config.instance
     set_up_logs(instance.log, instance.log_level)
     try:
@@ -233,6 +236,17 @@ def _ask(config: Any, request: dict[str, Any], timeout: float, *, until_gone: bo
     if instance is None:
         raise NotRunning(f"no supervisor runs for {spec.database}")
     return ask(instance.socket, request, timeout, until_gone=until_gone)
+
+
+def _unheld(reading: Any) -> list[Any]:
+    """List what cannot be held here, each with its line."""
+    from brokerrun.supervisor.config import Fault, dotted
+    from brokerrun.supervisor.rights import unheld
+
+    return [
+        Fault(reading.line_of(worker, key), dotted(("workers", worker, key)), reason)
+        for worker, key, reason in (unheld(reading.config) if reading.config else [])
+    ]
 
 
 def _placed(reading: Any, faults: list[tuple[str, str]]) -> list[Any]:

@@ -14,6 +14,7 @@ import tomli
 
 from brokerrun.core.broker import check_name
 from brokerrun.errors import ConfigError
+from brokerrun.supervisor.accounts import Account
 from brokerrun.supervisor.spec import (
     INSTANCE,
     OWN,
@@ -57,12 +58,21 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class HandlerPlace:
-    """A handler that can be imported, whatever else is wrong: from *cwd*, with *env* set."""
+    """A handler that can be imported, whatever else is wrong: from *cwd*, with *env* set.
+
+    account: As whom; None: as we are.
+    """
 
     worker: str
     handler: str
     cwd: str
     env: dict[str, str]
+    account: Account | None = None
+
+
+def handler_place(spec: WorkerSpec) -> HandlerPlace:
+    """Say how the handler of a worker is imported."""
+    return HandlerPlace(spec.name, spec.handler, spec.cwd, spec.environment, spec.account)
 
 
 class Lines:
@@ -240,6 +250,10 @@ class _Reader:
         at = ("workers", name)
         said = self._said(at, table, OWN | SHARED)
         values: dict[str, Any] = {"queue": self._named(at), "handler": _FAULTY, **defaults, **said}
+        if values["group"] not in (None, _FAULTY) and values["user"] is None:
+            self._refuse(
+                (*at, "group"), "expected a user beside it: a group alone keeps root's rights"
+            )
         if isinstance(table, dict) and "handler" not in table:
             self._refuse(at, "missing key 'handler': expected handler = 'module:function'")
         if values["queue"] is not _FAULTY:
@@ -374,15 +388,14 @@ def _config(
 
 
 def _importable(workers: dict[str, dict[str, Any]], folder: str) -> Iterator[HandlerPlace]:
+    """What is faulty is as it would be unsaid; but nobody's code is imported as somebody else."""
+    root = os.geteuid() == 0
+    unsaid = {name: key.parse(key.default, folder) for name, key in SHARED.items()}
     for name, worker in workers.items():
-        handler, cwd, env = worker["handler"], worker["cwd"], worker["env"]
-        if handler is not _FAULTY:
-            yield HandlerPlace(
-                worker=name,
-                handler=handler,
-                cwd=folder if cwd is _FAULTY else cwd,
-                env={} if env is _FAULTY else env,
-            )
+        whose = (worker["user"], worker["group"])
+        if _FAULTY not in (worker["handler"], *whose) and (root or whose == (None, None)):
+            sound = {key: value for key, value in worker.items() if value is not _FAULTY}
+            yield handler_place(WorkerSpec(name=name, **{"queue": name, **unsaid, **sound}))
 
 
 def dotted(at: At) -> str:

@@ -22,9 +22,10 @@ from brokerrun.supervisor.fate import Cause, Death
 from brokerrun.supervisor.keeper import Keeper, recover
 from brokerrun.supervisor.printing import Printing
 from brokerrun.supervisor.processes import born_at, strike_group
+from brokerrun.supervisor.restraints import Restraints
 from brokerrun.supervisor.roster import Place, Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
-from brokerrun.supervisor.slotfile import InHand, SlotFile
+from brokerrun.supervisor.slotfile import InHand, SlotFile, open_for_worker
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.templates import Template, Templates
 
@@ -60,6 +61,7 @@ class Fleet:
         )
         self.templates = Templates(config, selector, log, lost=self._template_lost)
         self.printing = Printing(selector, log)
+        self.restraints = Restraints(log)
         self.slots: SlotFile | None = None
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
@@ -159,14 +161,16 @@ class Fleet:
             spec=place.spec,
             number=place.number,
             owner=place.owner,
-            slots=self._slots_path,
             place=place.index,
             database=self.config.instance.database,
         )
-        printed = self.printing.open(place.index, place.spec, place.number)
+        given = [
+            open_for_worker(self._slots_path),
+            *self.printing.open(place.index, place.spec, place.number),
+        ]
         with theirs:
-            asked = template.spawn(request, [theirs.fileno(), process.dump_fd, *printed])
-        for fd in printed:
+            asked = template.spawn(request, [theirs.fileno(), process.dump_fd, *given])
+        for fd in given:
             os.close(fd)
         ours.setblocking(False)
         self.selector.register(
@@ -196,6 +200,7 @@ class Fleet:
         self.slots[place.index].announce(said.pid, born)
         if isinstance(said, wire.Hello):
             self.selector.unregister(process.channel)
+            self.restraints.hold(place.name, place.pid, place.spec)
             self._tell(place, Signal.READY)
 
     def _go(self, place: Place) -> None:
@@ -233,6 +238,7 @@ class Fleet:
         """A worker is gone: have what it held settled."""
         process = self._processes.pop(place.index, None)
         self.printing.close(place.index)
+        self.restraints.let_go(place.name, place.spec)
         dump = ""
         if process is not None:
             if process.channel in self.selector.get_map():

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_DUMPABLE = 4
 _STEP = 0.0005
 
 
@@ -33,6 +34,11 @@ def die_with(parent: int, within: float) -> bool:
     # one may have ended before it was armed.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return os.getppid() == parent
+
+
+def be_inspectable() -> None:
+    """After a change of user: have /proc/self, which belongs to root since, be that user's."""
+    _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def born_at(pid: int) -> int:

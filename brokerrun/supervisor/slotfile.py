@@ -251,9 +251,16 @@ def lay_out(fd: int, slots: int, boot: int) -> SlotFile:
     return file
 
 
-def open_slot(path: str, number: int) -> Slot:
-    """In a worker: map the file and find one's own place."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+def open_for_worker(path: str) -> int:
+    """Open the file for a worker, who may be another user.
+
+    Anew: a copy of the supervisor's own descriptor would have its lock live on in the worker.
+    """
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def open_slot(fd: int, number: int) -> Slot:
+    """In a worker: map the file and find one's own place. The descriptor is used up."""
     try:
         return SlotFile(fd)[number]
     finally:

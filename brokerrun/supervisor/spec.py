@@ -18,6 +18,9 @@ from brokerrun.core.broker import check_name
 from brokerrun.core.retry import Backoff, RetryPolicy, dead_letter_of
 from brokerrun.core.settings import Settings
 from brokerrun.errors import QueueNameError
+from brokerrun.supervisor.accounts import Account, group, user
+from brokerrun.supervisor.envfile import EnvFile, read_env_file
+from brokerrun.supervisor.limits import Limits, limits, niceness, umask
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, span
 
@@ -43,7 +46,8 @@ class WorkerSpec:
     prefetch: Messages that one process may hold; None: as fast as the handler is.
     timeout: Of one message; None: however long it takes.
     dead_letter: None: a message is dropped after its last attempt.
-    env: Set in the worker beside what it inherits.
+    env, env_file: Set in the worker beside what it inherits; env goes before env_file.
+    nice, umask: None: as the supervisor's.
     output: "inherit", "prefix", "json", or "file:" and a path with {worker} and {slot}.
     """
 
@@ -62,8 +66,27 @@ class WorkerSpec:
     grace: float
     boot_timeout: float
     env: dict[str, str]
+    env_file: EnvFile | None
     cwd: str
+    user: Account | None
+    group: int | None
+    nice: int | None
+    umask: int | None
+    limits: Limits
     output: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Merge what is set in the worker."""
+        login = self.user.environment() if self.user else {}
+        return login | (self.env_file.variables if self.env_file else {}) | self.env
+
+    @property
+    def account(self) -> Account | None:
+        """Say whom it runs as; None: as we do."""
+        if self.user is None or self.group is None:
+            return self.user
+        return self.user.with_group(self.group)
 
     @property
     def hold(self) -> str | None:
@@ -278,6 +301,10 @@ def _environment(value: object, folder: str) -> dict[str, str]:
     return names
 
 
+def _env_file(value: object, folder: str) -> EnvFile:
+    return read_env_file(_path(value, folder))
+
+
 def _output(value: object, folder: str) -> str:
     text: str = _text(value, folder)
     form, separator, path = text.partition(":")
@@ -319,6 +346,12 @@ SHARED: Final[dict[str, Key]] = {
     "boot_timeout": Key(_one(_above_zero), "30s"),
     "cwd": Key(_folder, "."),
     "env": Key(_environment, {}),
+    "env_file": Key(_either(False, None, _env_file), False),
+    "user": Key(_either(False, None, _one(user)), False),
+    "group": Key(_either(False, None, _one(group)), False),
+    "nice": Key(_either(False, None, _one(niceness)), False, number=True),
+    "umask": Key(_either(False, None, _one(umask)), False),
+    "limits": Key(_one(limits), {}),
     "output": Key(_output, INHERIT),
 }
 # What only [workers.NAME] may say; a queue not named is called like its worker.

@@ -24,7 +24,9 @@ from setproctitle import setproctitle
 from brokerrun.core.backends import open_store
 from brokerrun.core.settings import Settings
 from brokerrun.supervisor import wire
+from brokerrun.supervisor.accounts import access_fault, become
 from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
+from brokerrun.supervisor.limits import apply_limits
 from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
@@ -33,7 +35,7 @@ from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 _PARENT_SECONDS = 5.0
-_MOST_FDS = 4
+_MOST_FDS = 5
 _CACHE_MB = 2  # a worker looks at few pages, and there are many workers
 
 
@@ -42,7 +44,9 @@ def main() -> None:
     link = socket.socket(fileno=3)
     link.set_inheritable(False)
     setup = msgspec.json.decode(link.recv(wire.MOST_BYTES), type=wire.Setup)
-    if not die_with(setup.supervisor, _PARENT_SECONDS):
+    if setup.account is not None:
+        become(setup.account)
+    if not die_with(setup.supervisor, _PARENT_SECONDS):  # after that: a change of user disarms it
         sys.exit(1)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_IGN)
@@ -51,6 +55,8 @@ def main() -> None:
     handlers, faults = _load(setup, link)
     if holds_open(setup.database):
         faults.append(("", f"an import left {setup.database} open: open it in the handler"))
+    if setup.account and setup.database and (fault := access_fault(setup.account, setup.database)):
+        faults += [(wanted.worker, fault) for wanted in setup.handlers]
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages alone
     link.send(msgspec.json.encode(wire.Imported(faults, os_threads())))
@@ -136,15 +142,18 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
     stop = _Stop()
     faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True, chain=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    print_into(fds[2:])
+    print_into(fds[3:])
     spec = request.spec
+    apply_limits(spec.limits)
+    if spec.umask is not None:
+        os.umask(spec.umask)
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
     log = logger().bind(worker=f"{spec.name}.{request.number}")
     channel = socket.socket(fileno=fds[0])
     store = open_store(request.database, create=False, settings=Settings(cache_mb=_CACHE_MB))
     try:
         store.begin_life(request.owner)
-        slot = open_slot(request.slots, request.place)
+        slot = open_slot(fds[2], request.place)
         channel.send(msgspec.json.encode(wire.Hello(os.getpid())))
         if channel.recv(16) != wire.GO:
             return 0  # the supervisor is gone, or thought better of it

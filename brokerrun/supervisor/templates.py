@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from brokerrun.supervisor import wire
-from brokerrun.supervisor.config import HandlerPlace
+from brokerrun.supervisor.config import HandlerPlace, handler_place
 from brokerrun.supervisor.processes import strike_group
 from brokerrun.supervisor.spec import Config
 
@@ -109,9 +109,7 @@ class Templates:
     ):
         self.serving = False  # until then a fault is what the first start is refused for
         self._selector, self._log, self._tell_lost = selector, log, lost
-        self._groups = by_surroundings(
-            [HandlerPlace(s.name, s.handler, s.cwd, s.env) for s in config.workers]
-        )
+        self._groups = by_surroundings([handler_place(spec) for spec in config.workers])
         spec = config.instance
         self._common = Common(config.folder, spec.preload, spec.database, spec.log, spec.log_level)
         self._templates: list[Template] = []
@@ -216,10 +214,11 @@ class Templates:
 
 
 def by_surroundings(places: Sequence[HandlerPlace]) -> list[list[HandlerPlace]]:
-    """Group the handlers that can share a template: same folder, same environment."""
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[HandlerPlace]] = {}
+    """Group the handlers that can share a template: same folder, same environment, same user."""
+    groups: dict[object, list[HandlerPlace]] = {}
     for place in places:
-        groups.setdefault((place.cwd, tuple(sorted(place.env.items()))), []).append(place)
+        surroundings = (place.cwd, tuple(sorted(place.env.items())), place.account)
+        groups.setdefault(surroundings, []).append(place)
     return list(groups.values())
 
 
@@ -234,6 +233,7 @@ def _setup(group: Sequence[HandlerPlace], common: Common) -> wire.Setup:
         database=common.database,
         log=common.log,
         log_level=common.log_level,
+        account=group[0].account,
     )
 
 

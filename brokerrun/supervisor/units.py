@@ -1,4 +1,4 @@
-"""What workers.toml writes with a unit: durations, ranges of durations, counts in a duration.
+"""What workers.toml writes with a unit: durations and ranges of them, counts in a duration, sizes.
 
 Each function takes a value as TOML gave it and raises ValueError with what would be right.
 """
@@ -12,6 +12,12 @@ from brokerrun.core.ids import LONGEST_SECONDS
 
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION: Final = re.compile("".join(rf"(?:([0-9]{{1,15}}){unit})?" for unit in _UNITS))
+_SIZES: Final[dict[str, int]] = {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGT", 1)
+}
+_SIZE: Final = re.compile(rf"([0-9]{{1,6}})({'|'.join(_SIZES)})")
 _RATE: Final = re.compile(r"([0-9]{1,9})/(.*)")
 
 
@@ -47,6 +53,16 @@ def rate(value: object) -> tuple[int, float]:
     if seconds == 0:
         raise ValueError(f"expected a duration above 0s after '/', got {shown(value)}")
     return int(found[1]), seconds
+
+
+def size(value: object) -> int:
+    """Return the bytes of '512MB' (thousands) or '1GiB' (1024s)."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(
+            f"expected a size like '512MB' or '1GiB', got {shown(value)}{_hint(value)}"
+        )
+    return int(found[1]) * _SIZES[found[2]]
 
 
 def shown(value: object) -> str:

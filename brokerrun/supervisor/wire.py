@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from brokerrun.supervisor.accounts import Account
 from brokerrun.supervisor.spec import WorkerSpec
 
 
@@ -15,7 +16,7 @@ class Handles(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """Supervisor to template, once: what to import, and from where."""
+    """Supervisor to template, once: what to import, from where, and as whom."""
 
     supervisor: int
     cwd: str
@@ -25,6 +26,7 @@ class Setup(msgspec.Struct, frozen=True):
     database: str
     log: str
     log_level: str
+    account: Account | None = None
 
 
 class Importing(msgspec.Struct, frozen=True, tag="importing"):
@@ -41,13 +43,12 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
 
 
 class Spawn(msgspec.Struct, frozen=True):
-    """Supervisor to template, with descriptors: the worker's channel, its dump file, and what it
-    prints into, where that is not inherited."""
+    """Supervisor to template, with descriptors: the worker's channel, its dump file, the slots, and
+    what it prints into, where that is not inherited."""
 
     spec: WorkerSpec
     number: int
     owner: int
-    slots: str
     place: int
     database: str
 

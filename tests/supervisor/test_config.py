@@ -13,6 +13,7 @@ import tomli
 from brokerrun.core.retry import Backoff
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.config import SCOPES, Reading, keys, load, read
+from brokerrun.supervisor.limits import Limits
 from brokerrun.supervisor.spec import OWN, SHARED, Config, InstanceSpec, Mode, WorkerSpec
 
 EXAMPLE = Path(__file__).parents[2] / "workers.toml.example"
@@ -67,6 +68,8 @@ def test_what_is_not_said_is_as_documented(tmp_path: Path) -> None:
     assert (spec.timeout, spec.grace, spec.boot_timeout) == (None, 30.0, 30.0)
     assert (spec.env, spec.cwd) == ({}, str(tmp_path))
     assert spec.output == "inherit"
+    assert (spec.env_file, spec.user, spec.group) == (None, None, None)
+    assert (spec.nice, spec.umask, spec.limits) == (None, None, Limits())
     assert (instance.database, instance.name) == (str(tmp_path / ".broker.db"), "default")
     assert (instance.crash_limit, instance.crash_backoff) == ((5, 30.0), (1.0, 60.0))
     assert (instance.log, instance.log_level, instance.preload) == ("auto", "info", ())
@@ -266,6 +269,29 @@ WRONG_WORKER = [
     ('env = { A = "\\u0000" }', "expected a value without NUL for 'A'"),
     ("cwd = 'nowhere'", "workers.a.cwd: expected a folder that exists, got "),
     ("cwd = 'workers.toml'", "workers.a.cwd: expected a folder that exists, got "),
+    ("env_file = 3", "workers.a.env_file: expected text in quotes, got 3"),
+    ("env_file = 'workers.toml'", "workers.toml:1: expected KEY=VALUE, KEY of letters"),
+    (
+        "user = 'no-such-user'",
+        "workers.a.user: expected a user of this machine, got 'no-such-user'",
+    ),
+    ("user = 0", "workers.a.user: expected a name in quotes, got 0"),
+    ("group = 'root'", "workers.a.group: expected a user beside it"),
+    ("group = 'no-such-group'", "expected a group of this machine, got 'no-such-group'"),
+    ("nice = 20", "workers.a.nice: expected a whole number from -20 to 19, got 20"),
+    ("nice = true", "got true"),
+    ("umask = 77", "workers.a.umask: expected bits like '0077', in quotes, got 77"),
+    ("limits = 3", "workers.a.limits: expected a table like { memory = '1GiB' }, got 3"),
+    ("limits = { disk = '1GB' }", "workers.a.limits: expected memory, cpu, files, got 'disk'"),
+    (
+        "limits = { memory = 512 }",
+        "expected a size like '512MB' or '1GiB', got 512: write the unit",
+    ),
+    ("limits = { memory = '1MiB' }", "expected memory of at least '32MiB', got '1MiB'"),
+    ("limits = { cpu = 0.5 }", "expected cpu like '50%', of one processor, got 0.5"),
+    ("limits = { cpu = '0%' }", "got '0%'"),
+    ("limits = { files = '1024' }", "expected files from 32 to 1000000000, got '1024'"),
+    ("limits = { files = 3 }", "got 3"),
     ("output = 'loud'", "workers.a.output: expected 'inherit', 'prefix', 'json' or 'file:PATH'"),
     ("output = 'file'", "expected 'inherit', 'prefix', 'json' or 'file:PATH', got 'file'"),
     ("output = 'file:'", "workers.a.output: expected a path, got ''"),

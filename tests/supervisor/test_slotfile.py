@@ -34,7 +34,15 @@ from brokerrun.supervisor.fate import Cause, Death, fates
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.handlers import Dead, Form, Handler, Job, Retry
 from brokerrun.supervisor.logs import logger, set_up_logs
-from brokerrun.supervisor.slotfile import InHand, Slot, lay_out, lock, open_slot, read_left
+from brokerrun.supervisor.slotfile import (
+    InHand,
+    Slot,
+    lay_out,
+    lock,
+    open_for_worker,
+    open_slot,
+    read_left,
+)
 from brokerrun.supervisor.worker import Worker
 
 DEATH = Death(Cause.ITSELF, pid=1, host="h", signal=9, reason="worker killed by SIGKILL")
@@ -63,6 +71,10 @@ def _silence() -> Iterator[None]:
     set_up_logs("logfmt", "error")
     yield
     sys.settrace(None)
+
+
+def slot_at(path: str, number: int) -> Slot:
+    return open_slot(open_for_worker(path), number)
 
 
 @pytest.fixture
@@ -177,7 +189,7 @@ class Site:
                 return True
             return not store.unfinished(["q"])
 
-        slot = open_slot(self.slots, 0)
+        slot = slot_at(self.slots, 0)
         slot.reset(owner)
         spec = replace(SPEC, prefetch=self.batch)
         worker = self.kind(
@@ -218,7 +230,7 @@ def faults_of(site: Site, line: int, decide: Decide) -> list[str]:
     guardian = new_guardian()
     owner = worker_owner(guardian, 1)
     ran, _ = site.run(owner, line)
-    seen = open_slot(site.slots, 0).read()
+    seen = slot_at(site.slots, 0).read()
     held = [row for row in site.store.held() if row.owner == owner]
     site.store.work(decide(held, seen))
     assert not site.store.held()
@@ -549,7 +561,7 @@ def test_a_death_while_the_rest_is_asked_for_repeats_at_most_one(places: list[in
 
 
 def plausible(slots_path: str) -> Slot:
-    slot = open_slot(slots_path, 0)
+    slot = slot_at(slots_path, 0)
     slot.reset(7)
     slot.begin_claim(99, [11, 12], now=5)
     return slot
@@ -562,13 +574,13 @@ def test_a_slot_says_who_holds_what_and_how_far_it_is(slots_path: str) -> None:
     slot.count(failed=True)
     slot.advance(now=6)
     slot.extend(until=9)
-    seen = open_slot(slots_path, 0).read()
+    seen = slot_at(slots_path, 0).read()
     assert seen == InHand(7, 1, 1, 99, (11, 12), 6, 9, handled=1, failed=1, pid=123, born=456)
     assert (seen.busy, seen.message) == (True, 12)
 
 
 def test_an_empty_slot_holds_nothing(slots_path: str) -> None:
-    slot = open_slot(slots_path, 0)
+    slot = slot_at(slots_path, 0)
     slot.reset(7)
     seen = slot.read()
     assert seen is not None
@@ -603,7 +615,7 @@ def test_an_implausible_slot_is_no_slot(slots_path: str, word: int, value: int) 
 
 
 def test_the_most_ids_that_a_claim_may_hold_fit(slots_path: str) -> None:
-    slot, ids = open_slot(slots_path, 0), list(range(1, slotfile.MOST_IDS + 1))
+    slot, ids = slot_at(slots_path, 0), list(range(1, slotfile.MOST_IDS + 1))
     slot.reset(7)
     for claim in (1, 2, 3):
         slot.begin_claim(claim, ids, now=1)
@@ -703,5 +715,5 @@ def test_the_file_is_laid_out_anew_with_all_places_empty(slots_path: str) -> Non
     lay_out(fd, 3, boot=2)
     left = read_left(fd)
     assert (left.boot, left.slots) == (2, {})
-    assert [open_slot(slots_path, place).read().ids for place in range(3)] == [()] * 3
+    assert [slot_at(slots_path, place).read().ids for place in range(3)] == [()] * 3
     os.close(fd)

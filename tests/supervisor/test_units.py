@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokerrun.supervisor.units import duration, rate, shown, span
+from brokerrun.supervisor.units import duration, rate, shown, size, span
 
+BYTES = [("1KB", 1_000), ("512MB", 512_000_000), ("1GiB", 1 << 30), ("2TB", 2 * 10**12)]
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -90,3 +91,14 @@ def test_a_message_shows_a_value_as_toml_has_it_and_never_long() -> None:
     assert shown(True) == "true"
     assert shown("a\nb") == "'a\\nb'"
     assert len(shown("x" * 10_000)) == 60
+
+
+@pytest.mark.parametrize(("text", "expected"), BYTES)
+def test_a_size_is_bytes(text: str, expected: int) -> None:
+    assert size(text) == expected
+
+
+@pytest.mark.parametrize("value", [512, "512", "512mb", "1.5GB", "MB", "1 GB", "-1GB", True, None])
+def test_what_is_no_size_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="expected a size like '512MB' or '1GiB', got "):
+        size(value)
