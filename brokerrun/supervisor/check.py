@@ -18,8 +18,10 @@ _IMPORT_SECONDS: Final = 30.0
 def import_faults(reading: Reading) -> list[tuple[str, str]]:
     """List what cannot be imported, by worker; also where the file has other faults."""
     faults: list[tuple[str, str]] = []
+    database = reading.config.instance.database if reading.config else ""
+    common = Common(reading.folder, reading.preload, database)
     for group in by_surroundings(reading.handlers):
-        template = Template(group, Common(reading.folder, reading.preload))
+        template = Template(group, common)
         try:
             faults += _await(template, _IMPORT_SECONDS)
         finally:
