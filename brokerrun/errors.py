@@ -91,6 +91,12 @@ class ConfigError(BrokerrunError):
         self.faults = faults
 
 
+class ReloadRefused(BrokerrunError):
+    """The new code cannot be imported: the old fleet stays as it was."""
+
+    exit_status = 70
+
+
 class AlreadyRunning(BrokerrunError):
     """Another supervisor serves this database under this name."""
 

@@ -32,6 +32,7 @@ _SPEC = WorkerSpec(
     handler="handlers:handle",
     queue="q",
     processes=1,
+    paused=False,
     mode=Mode.PEEK,
     in_process="q.in-process",
     prefetch=None,
@@ -94,6 +95,7 @@ class Site:
         self.database = str(folder / ".broker.db")
         self.broker = Broker(self.database)
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._commands: list[subprocess.Popen[bytes]] = []
 
     def handlers(self, text: str, module: str = "handlers") -> None:
         (self.folder / f"{module}.py").write_text(_PREAMBLE + dedent(text))
@@ -149,10 +151,20 @@ class Site:
             timeout=30,
         )
 
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another `brokerrun` command, and do not wait for it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "brokerrun", *arguments, "-c", self.config],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._commands.append(process)
+        return process
+
     def close(self) -> None:
         """End all that runs: the workers go with their supervisor."""
         self.broker.close()
-        for process in self._processes:
+        for process in self._processes + self._commands:
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -198,6 +210,10 @@ class Site:
     def noted(self, line: str, within: float = 5, times: int = 1) -> None:
         """Wait until the handlers noted exactly that, so many times."""
         eventually(lambda: self.notes().count(line) >= times, within)
+
+    def noted_first(self, first: str, within: float = 10) -> None:
+        """Wait until the handlers noted something that begins with that word."""
+        eventually(lambda: self.notes(first), within)
 
     def release(self, name: str) -> None:
         (self.folder / name).touch()

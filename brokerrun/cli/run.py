@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from functools import wraps
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 import brokerrun
-from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, WaitTimedOut
+from brokerrun.cli.asking import ask_supervisor, config_option, reports
+from brokerrun.cli.fleet_verbs import FLEET_VERBS
+from brokerrun.errors import ConfigError, NotRunning, WaitTimedOut
 
 USAGE = 64
 NOT_WELL = 4
@@ -32,15 +31,6 @@ def hello(message):
     print(f"hello, {message}", flush=True)
 '''
 
-config_option = click.option(
-    "-c",
-    "--config",
-    default="workers.toml",
-    metavar="PATH",
-    show_default=True,
-    help="The workers' file.",
-)
-
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
@@ -59,31 +49,19 @@ def main() -> NoReturn:
     sys.exit(status or 0)
 
 
-def reports(command: Callable[..., int]) -> Callable[..., int]:
-    """Let a command say what it refuses in one sentence, and leave with the error's status."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> int:
-        try:
-            return command(*arguments, **options)
-        except ConfigError as error:
-            click.echo(str(error), err=True)
-            return error.exit_status
-        except BrokerrunError as error:
-            click.echo(f"brokerrun: error: {error}", err=True)
-            return error.exit_status
-
-    return run
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 failed, 3 not running, 4 not well, 64 usage, 69 no store, "
-    "75 already running, 78 bad configuration or handler, 124 waited too long.",
+    "70 crash loop or new code refused, 75 already running, 78 bad configuration or handler, "
+    "124 waited too long.",
 )
 @click.version_option(brokerrun.__version__, message="brokerrun %(version)s")
 def cli() -> None:
     """Run supervised workers over a durable queue."""
+
+
+for _verb in FLEET_VERBS:
+    cli.add_command(_verb)
 
 
 @cli.command()
@@ -123,14 +101,15 @@ def check(config: str) -> int:
 
     Exit status: 0 nothing is wrong, 78 faults, each a line `file:line: key: reason`.
     """
-    from brokerrun.supervisor.check import import_faults
+    from brokerrun.supervisor.check import import_faults, placed
     from brokerrun.supervisor.config import read
+    from brokerrun.supervisor.rights import unheld
 
     reading = read(config)
     faults = list(reading.faults)
     if reading.handlers:
-        faults += _placed(reading, import_faults(reading))
-    faults += _unheld(reading)
+        faults += placed(reading, import_faults(reading))
+    faults += unheld(reading)
     if faults:
         raise ConfigError([fault.text(config) for fault in sorted(faults)])
     workers = reading.config.workers if reading.config else ()
@@ -150,24 +129,26 @@ def up(config: str, drain: bool) -> int:
 
     Example: brokerrun up -c /srv/app/workers.toml
 
-    Exit status: 0 stopped or drained, 4 drained but messages died, 69 no store, 75 another one
-    runs, 78 bad file or handler.
+    Exit status: 0 stopped or drained, 4 drained but messages died, 69 no store, 70 a crash loop
+    that on_crash_loop or --drain does not wait out, 75 another one runs, 78 bad file or handler.
     """
+    from brokerrun.supervisor.check import placed
     from brokerrun.supervisor.config import read
     from brokerrun.supervisor.logs import set_up_logs
+    from brokerrun.supervisor.rights import unheld
     from brokerrun.supervisor.supervisor import Supervisor, Unimportable
 
     reading = read(config)
     if reading.config is None:
         raise ConfigError([fault.text(config) for fault in reading.faults])
-    if unheld := _unheld(reading):
-        raise ConfigError([fault.text(config) for fault in sorted(unheld)])
+    if faults := unheld(reading):
+        raise ConfigError([fault.text(config) for fault in sorted(faults)])
     instance = reading.config.instance
     set_up_logs(instance.log, instance.log_level)
     try:
         return Supervisor(reading.config, drain=drain).run()
     except Unimportable as refused:
-        faults = _placed(reading, refused.faults)
+        faults = placed(reading, refused.faults)
         raise ConfigError([fault.text(config) for fault in sorted(faults)]) from refused
 
 
@@ -188,7 +169,7 @@ def status(config: str, as_json: bool) -> int:
 
     loaded = load(config)
     try:
-        found = _ask(loaded, {"do": "status"}, _STATUS_SECONDS)
+        found = ask_supervisor(loaded, {"do": "status"}, _STATUS_SECONDS)
     except (NotRunning, TimeoutError):
         found = status_down(loaded)
     show_status(found, as_json=as_json)
@@ -213,49 +194,10 @@ def down(config: str, timeout: float) -> int:
 
     loaded = load(config)
     try:
-        answer = _ask(loaded, {"do": "down"}, timeout, until_gone=True)
+        answer = ask_supervisor(loaded, {"do": "down"}, timeout, until_gone=True)
         await_end(int(answer["pid"]), timeout)
     except NotRunning as error:
         raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
     except TimeoutError as error:
         raise WaitTimedOut(f"the supervisor still runs after {timeout:g} s") from error
     return 0
-
-
-def _ask(config: Any, request: dict[str, Any], timeout: float, *, until_gone: bool = False) -> Any:
-    """Ask the supervisor of a file: at the place that our surroundings say, else at the one that
-    its row in the store says, since a login, cron and systemd each have their own."""
-    from brokerrun.supervisor.control import ask, socket_path
-    from brokerrun.supervisor.status import instance_of
-
-    spec = config.instance
-    with suppress(NotRunning):
-        here = socket_path(spec.runtime_dir, spec.database, spec.name)
-        return ask(here, request, timeout, until_gone=until_gone)
-    instance = instance_of(config)
-    if instance is None:
-        raise NotRunning(f"no supervisor runs for {spec.database}")
-    return ask(instance.socket, request, timeout, until_gone=until_gone)
-
-
-def _unheld(reading: Any) -> list[Any]:
-    """List what cannot be held here, each with its line."""
-    from brokerrun.supervisor.config import Fault, dotted
-    from brokerrun.supervisor.rights import unheld
-
-    return [
-        Fault(reading.line_of(worker, key), dotted(("workers", worker, key)), reason)
-        for worker, key, reason in (unheld(reading.config) if reading.config else [])
-    ]
-
-
-def _placed(reading: Any, faults: list[tuple[str, str]]) -> list[Any]:
-    """Give each import fault its line."""
-    from brokerrun.supervisor.config import Fault, dotted
-
-    return [
-        Fault(reading.line_of(worker, "handler"), dotted(("workers", worker, "handler")), reason)
-        if worker
-        else Fault(reading.lines.of(("brokerrun", "preload")), "brokerrun.preload", reason)
-        for worker, reason in faults
-    ]

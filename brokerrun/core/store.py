@@ -8,7 +8,7 @@ one that was opened, and `ForkUnsafe` in a child that was forked beside an open 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from brokerrun.core.model import (
@@ -237,6 +237,14 @@ class Store(Protocol):
 
     def instance(self, name: str, host: str) -> Instance | None:
         """Find a supervisor's row."""
+        ...
+
+    def put_pauses(self, name: str, host: str, paused: Mapping[str, bool]) -> None:
+        """Remember of workers of an instance whether they are paused."""
+        ...
+
+    def pauses(self, name: str, host: str) -> dict[str, bool]:
+        """Return what was said last of each worker of an instance that was ever paused."""
         ...
 
     def upkeep(self, history_before: int) -> None:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from brokerrun.supervisor.config import Reading
+from brokerrun.supervisor.config import Fault, Reading, dotted
 from brokerrun.supervisor.templates import Common, Template, by_surroundings
 
 _IMPORT_SECONDS: Final = 30.0
@@ -30,6 +30,16 @@ def import_faults(reading: Reading) -> list[tuple[str, str]]:
                 os.killpg(template.pid, signal.SIGKILL)
             os.waitpid(template.pid, 0)
     return faults
+
+
+def placed(reading: Reading, faults: list[tuple[str, str]]) -> list[Fault]:
+    """Give each import fault its line."""
+    return [
+        Fault(reading.line_of(worker, "handler"), dotted(("workers", worker, "handler")), reason)
+        if worker
+        else Fault(reading.lines.of(("brokerrun", "preload")), "brokerrun.preload", reason)
+        for worker, reason in faults
+    ]
 
 
 def _await(template: Template, within: float) -> list[tuple[str, str]]:

@@ -209,5 +209,9 @@ def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False
         raise NotRunning("the supervisor ended before it answered")
     answer = json.loads(line)
     if isinstance(answer, dict) and "error" in answer:
-        raise BrokerrunError(str(answer["error"]))
+        if answer.get("status") == ConfigError.exit_status:
+            raise ConfigError(str(answer["error"]).splitlines())
+        refused = BrokerrunError(str(answer["error"]))
+        refused.exit_status = int(answer.get("status", refused.exit_status))
+        raise refused
     return answer

@@ -13,17 +13,18 @@ from typing import Any, Final
 
 import msgspec
 
-from brokerrun.core.model import Settlement
 from brokerrun.core.owners import worker_owner
 from brokerrun.core.retry import acknowledge, release
-from brokerrun.core.store import Store
+from brokerrun.errors import StoreError
 from brokerrun.supervisor import wire
-from brokerrun.supervisor.fate import Cause, Death
-from brokerrun.supervisor.keeper import Keeper, recover
+from brokerrun.supervisor.aftermath import Aftermath
+from brokerrun.supervisor.fate import Cause
+from brokerrun.supervisor.keeper import Keeper
+from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.printing import Printing
 from brokerrun.supervisor.processes import born_at, strike_group
 from brokerrun.supervisor.restraints import Restraints
-from brokerrun.supervisor.roster import Place, Roster
+from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
 from brokerrun.supervisor.slotfile import InHand, SlotFile, open_for_worker
 from brokerrun.supervisor.spec import Config
@@ -50,10 +51,20 @@ class Process:
 
 
 class Fleet:
-    """Templates, workers and their places."""
+    """Templates, workers and their places.
+
+    looped: Is told of each death in a crash loop.
+    """
 
     def __init__(
-        self, config: Config, selector: Selector, keeper: Keeper, slots_file: str, log: Any
+        self,
+        config: Config,
+        selector: Selector,
+        keeper: Keeper,
+        slots_file: str,
+        log: Any,
+        *,
+        looped: Callable[[Place], None],
     ):
         self.config, self.selector, self.keeper, self.log = config, selector, keeper, log
         self.roster = Roster(
@@ -62,19 +73,19 @@ class Fleet:
         self.templates = Templates(config, selector, log, lost=self._template_lost)
         self.printing = Printing(selector, log)
         self.restraints = Restraints(log)
+        self.aftermath = Aftermath(self.roster, keeper, log, seen=self._seen, looped=looped)
         self.slots: SlotFile | None = None
+        self._stopping = False
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
-        self._deaths: dict[int, Death] = {}
         self._owners = 0
-        self._host = socket.gethostname()
         self._actions: dict[Act, Callable[[Place], None]] = {
             Act.SPAWN: self._spawn,
             Act.GO: self._go,
             Act.TERM: lambda place: self._send(place, signal.SIGTERM),
             Act.KILL: self._kill,
             Act.DUMP: lambda place: self._send(place, signal.SIGUSR1),
-            Act.SETTLE: self._settle,
+            Act.SETTLE: self.aftermath.settle,
         }
 
     # ------------------------------------------------------------------------------ from above
@@ -83,11 +94,22 @@ class Fleet:
         """Start every place; the templates are ready."""
         self.slots = slots
         self.templates.serving = True
-        for place in self.roster.places:
-            self._tell(place, Signal.START)
+        codes = self.templates.codes()
+        for name, crew in self.roster.crews.items():
+            crew.become(crew.spec, codes.get(name, ""))
+        self._step()
+
+    def adopt(self, config: Config, templates: Templates) -> None:
+        """Fork from these templates from now on; they are ready."""
+        self.config = config
+        self.templates.close()
+        self.templates, templates.serving = templates, True
+        self.roster.limit = config.instance.crash_limit
+        self.roster.backoff = config.instance.crash_backoff
 
     def stop(self) -> None:
         """Tell all to end; said again: at once."""
+        self._stopping = True
         for place in self.roster.places:
             self._tell(place, Signal.STOP)
 
@@ -101,10 +123,19 @@ class Fleet:
         for place in self.roster.places:
             if place.phase is Phase.BOOTING and place.index not in self._processes:
                 self._spawn(place)
-            if place.phase is Phase.RUNNING:
+            if place.phase in (Phase.RUNNING, Phase.RETIRING):
                 self._look_at(place, self._seen(place))
         self.templates.tick(now)
         self.printing.tick()
+        self._step()
+
+    def end_now(self, places: list[Place]) -> None:
+        """Kill these; others take their places. What they held is released unburned."""
+        for place in places:
+            if place.phase is not Phase.DOWN:
+                self._tell(place, Signal.STOP)
+            if place.phase is Phase.STOPPING:
+                self._tell(place, Signal.STOP)
 
     def reap(self) -> None:
         """Collect who ended: workers, templates, and the orphans of handlers."""
@@ -143,6 +174,12 @@ class Fleet:
 
     # ------------------------------------------------------------------------------------ acts
 
+    def _step(self) -> None:
+        """Bring the places nearer to what they shall be, unless all shall end."""
+        if not self._stopping and self.slots is not None:
+            for place, what in self.roster.steps():
+                self._tell(place, what)
+
     def _tell(self, place: Place, what: Signal) -> None:
         for act in self.roster.signal(place, what, time.monotonic()):
             self._actions[act](place)
@@ -151,6 +188,11 @@ class Fleet:
         template = self.templates.of(place.spec.name)
         if template is None or self.slots is None:
             return  # at a tick when it is ready; or the boot timeout comes first
+        try:
+            self.slots.make_room(place.index + 1)
+        except StoreError as error:  # at a tick again, until the boot timeout
+            place.reason = str(error)
+            return
         self._owners += 1
         place.owner = worker_owner(self.keeper.guardian, self._owners)
         self.slots[place.index].reset(place.owner)
@@ -246,7 +288,7 @@ class Fleet:
             self._forgive(place, process)
             dump = os.pread(process.dump_fd, _MOST_DUMP, 0).decode(errors="replace")
             process.close()
-        self._deaths[place.index] = self._describe(place, status, signum, dump)
+        self.aftermath.note(place, status, signum, dump)
         self._tell(place, Signal.EXITED)
 
     def _forgive(self, place: Place, process: Process) -> None:
@@ -255,84 +297,6 @@ class Fleet:
         in_hand = (seen.claim, seen.index) if seen is not None else None
         if place.cause is Cause.TIMEOUT and in_hand != process.late:
             place.cause = Cause.STOP
-
-    def _describe(self, place: Place, status: int | None, signum: int | None, dump: str) -> Death:
-        seen = self._seen(place)
-        started = None
-        if seen is not None and seen.busy:
-            started = time.time_ns() - (time.monotonic_ns() - seen.started)
-        return Death(
-            cause=place.cause,
-            pid=place.pid,
-            host=self._host,
-            exit_status=status,
-            signal=signum,
-            reason=_reason(place, status, signum),
-            traceback=dump if place.cause is Cause.TIMEOUT and dump else None,
-            started_at=started,
-            ended_at=time.time_ns(),
-        )
-
-    def _settle(self, place: Place) -> None:
-        death, seen, owner, policy = (
-            self._deaths.pop(place.index),
-            self._seen(place),
-            place.owner,
-            place.spec.policy(),
-        )
-
-        def job(store: Store) -> list[Settlement]:
-            return recover(store, owner, seen, death, policy) if owner else []
-
-        self.keeper.ask(job, lambda settled: self._settled(place, death, seen, settled))
-
-    def _settled(
-        self, place: Place, death: Death, seen: InHand | None, settled: list[Settlement]
-    ) -> None:
-        told = place.stopping or death.exit_status == 0
-        struck = next((s for s in settled if s.attempt is not None), None)
-        died = struck is not None or not told
-        if seen is not None:
-            place.handled += seen.handled
-            place.failed += seen.failed + (struck is not None)
-        was_looping, pid = place.looping, place.pid
-        place.pid, place.owner = 0, 0
-        healthy = seen is not None and seen.handled + seen.failed > 0
-        if died:
-            place.reason = death.reason
-        now = time.monotonic()
-        self.roster.settled(place, now, healthy=healthy, died=died)
-        if died:
-            self._log_death(place, pid, death, struck, was_looping, now)
-
-    def _log_death(
-        self,
-        place: Place,
-        pid: int,
-        death: Death,
-        struck: Settlement | None,
-        was_looping: bool,
-        now: float,
-    ) -> None:
-        """One line a death, with its message's fate; a crash loop is one line when it begins and
-        one at each of its restarts, which are a minute apart before long."""
-        fate: dict[str, Any] = {}
-        if struck is not None and struck.attempt is not None:
-            fate = {
-                "queue": struck.attempt.queue,
-                "id": struck.id,
-                "outcome": struck.attempt.outcome,
-                "then": struck.event.value,
-                "attempt": struck.attempt.attempt,
-                "delay": round(struck.delay, 3),
-            }
-        self.log.warning("worker_died", worker=place.name, pid=pid, reason=death.reason, **fate)
-        if place.looping:
-            pause = round(max(place.deadline - now, 0), 1)
-            event = "crash_loop_goes_on" if was_looping else "crash_loop_began"
-            self.log.error(event, worker=place.name, reason=death.reason, again=pause)
-        elif was_looping:
-            self.log.info("crash_loop_ended", worker=place.name)
 
     # ------------------------------------------------------------------------------ what is in hand
 
@@ -364,16 +328,3 @@ class Fleet:
         settlements = [acknowledge(ident, seen.receipt) for ident in seen.ids[: seen.index]]
         settlements += [release(ident, seen.receipt) for ident in seen.ids[seen.index + 1 :]]
         self.keeper.ask(lambda store: store.work(settlements, late=True))
-
-
-def _reason(place: Place, status: int | None, signum: int | None) -> str:
-    if place.cause is Cause.TIMEOUT:
-        return f"over its timeout of {place.spec.timeout:g}s"
-    if signum is not None:
-        try:
-            return f"worker killed by {signal.Signals(signum).name}"
-        except ValueError:
-            return f"worker killed by signal {signum}"
-    if status is not None:
-        return f"worker left with exit status {status}"
-    return place.reason or "worker ended before it was ready"

@@ -67,6 +67,14 @@ class Keeper(threading.Thread):
             answer = self._answers.popleft()
             answer.then(answer.value)
 
+    def learn(self, policies: dict[str, RetryPolicy], history: float) -> None:
+        """Go by these from now on."""
+
+        def job(store: Store) -> None:
+            self._policies, self._history = policies, history
+
+        self.ask(job)
+
     def finish(self, within: float) -> None:
         """Do what was asked so far, close the store and end."""
         self._jobs.put(None)

@@ -9,23 +9,19 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from brokerrun.supervisor.config import Fault, Reading, dotted
 from brokerrun.supervisor.cpu import groups_fault
-from brokerrun.supervisor.spec import Config, WorkerSpec
+from brokerrun.supervisor.spec import WorkerSpec
 
 
-class Unheld(NamedTuple):
-    """A key of a worker that cannot be held, and why."""
-
-    worker: str
-    key: str
-    reason: str
-
-
-def unheld(config: Config) -> list[Unheld]:
-    """List what cannot be held here."""
-    return [Unheld(spec.name, key, reason) for spec in config.workers for key, reason in _of(spec)]
+def unheld(reading: Reading) -> list[Fault]:
+    """List what cannot be held here, each with its line."""
+    return [
+        Fault(reading.line_of(spec.name, key), dotted(("workers", spec.name, key)), reason)
+        for spec in (reading.config.workers if reading.config else ())
+        for key, reason in _of(spec)
+    ]
 
 
 def _of(spec: WorkerSpec) -> Iterator[tuple[str, str]]:

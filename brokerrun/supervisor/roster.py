@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
+from brokerrun.supervisor.crew import Crew, Steps
 from brokerrun.supervisor.fate import Cause
+from brokerrun.supervisor.place import NEVER, Place
 from brokerrun.supervisor.slot import MOVES, Act, Phase, Signal
-from brokerrun.supervisor.spec import WorkerSpec
+from brokerrun.supervisor.spec import WorkerSpec, processes_at_first
 
 LATE_SECONDS: Final = 0.25  # between TERM and KILL for a message over its timeout
 _KILL_SECONDS: Final = 5.0  # until a kill that did not end it is sent again
-_NEVER: Final = float("inf")
-
-
-@dataclass(slots=True)
-class Place:
-    """Where one process of a worker runs, and what is known of it."""
-
-    spec: WorkerSpec
-    number: int  # from 1, within the worker
-    index: int  # of its slot
-    phase: Phase = Phase.DOWN
-    deadline: float = _NEVER
-    owner: int = 0
-    pid: int = 0
-    stopping: bool = False
-    cause: Cause = Cause.ITSELF  # why it is dead, should it die now
-    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    starts: int = 0
-    handled: int = 0  # by the processes before this one
-    failed: int = 0
-    looping: bool = False
-    reason: str | None = None  # of the last death
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec.name}.{self.number}"
-
-    @property
-    def alive(self) -> bool:
-        return self.phase not in (Phase.DOWN, Phase.WAITING, Phase.SETTLING)
-
-    @property
-    def restarts(self) -> int:
-        return max(self.starts - 1, 0)
 
 
 class Roster:
-    """The places of one fleet.
+    """The places of one fleet, crew by crew.
 
     crash_limit: More deaths than the first in the second's seconds, and a worker backs off,
         between the bounds of *crash_backoff*, doubling, with jitter.
@@ -63,15 +30,36 @@ class Roster:
         crash_limit: tuple[int, float],
         crash_backoff: tuple[float, float],
     ):
-        numbered = [(spec, number + 1) for spec in specs for number in range(spec.processes)]
-        self.places = [Place(spec, number, index) for index, (spec, number) in enumerate(numbered)]
-        self._limit, self._window = crash_limit
-        self._backoff = crash_backoff
+        self.crews: dict[str, Crew] = {}
+        self.limit, self.backoff = crash_limit, crash_backoff
+        for spec in specs:
+            self.enlist(spec)
+
+    @property
+    def places(self) -> list[Place]:
+        return [place for crew in self.crews.values() for place in crew.places]
+
+    def enlist(self, spec: WorkerSpec, code: str = "") -> Crew:
+        """Take a worker in, with the places that it has at first."""
+        crew = Crew(spec, processes_at_first(spec), code, paused=spec.paused)
+        self.crews[spec.name] = crew
+        for number in range(crew.wanted):
+            self._allot(crew, number + 1)
+        return crew
+
+    def steps(self) -> Steps:
+        """Yield what brings each crew nearer to what it shall be."""
+        for name, crew in list(self.crews.items()):
+            yield from crew.steps(self._allot)
+            if crew.gone and not crew.places:
+                del self.crews[name]
 
     def signal(self, place: Place, signal: Signal, now: float) -> tuple[Act, ...]:
         """Move a place; return what is to be done, in order."""
-        if signal is Signal.STOP:
+        if signal in (Signal.STOP, Signal.RETIRE):
             place.stopping = True  # also where nothing is to be done now: it starts no more
+        elif signal is Signal.START:
+            place.stopping = False
         move = MOVES.get((place.phase, signal))
         if move is None:
             return ()
@@ -82,7 +70,7 @@ class Roster:
         if place.phase is Phase.BOOTING:
             place.starts += 1
             place.cause = Cause.ITSELF
-        if signal is Signal.STOP:
+        if signal is Signal.STOP or (signal is Signal.RETIRE and place.phase is Phase.KILLING):
             place.cause = Cause.STOP
         return move.acts
 
@@ -111,11 +99,19 @@ class Roster:
 
     def next_deadline(self) -> float:
         """Return when `tick` has something to do at the earliest."""
-        return min((place.deadline for place in self.places), default=_NEVER)
+        return min((place.deadline for place in self.places), default=NEVER)
 
     def all_in(self, *phases: Phase) -> bool:
         """Tell whether every place is in one of those phases."""
         return all(place.phase in phases for place in self.places)
+
+    def _allot(self, crew: Crew, number: int) -> Place:
+        """Give a crew a further place, in the first slot that is nobody's."""
+        taken = {place.index for place in self.places}
+        index = next(index for index in count() if index not in taken)
+        place = Place(crew.spec, number, index)
+        crew.places.append(place)
+        return place
 
     def _allowance(self, place: Place) -> float:
         """How long a place may stay as it is, in seconds."""
@@ -124,16 +120,16 @@ class Roster:
             Phase.STOPPING: place.spec.grace,
             Phase.LATE: LATE_SECONDS,
             Phase.KILLING: _KILL_SECONDS,
-        }.get(place.phase, _NEVER)
+        }.get(place.phase, NEVER)
 
     def _pause(self, place: Place, now: float) -> float:
-        while place.deaths and place.deaths[0] < now - self._window - self._backoff[1]:
+        (limit, window), (least, most) = self.limit, self.backoff
+        while place.deaths and place.deaths[0] < now - window - most:
             place.deaths.popleft()
-        recent = sum(at > now - self._window for at in place.deaths)
-        over = max(recent, len(place.deaths) if place.looping else 0) - self._limit
+        recent = sum(at > now - window for at in place.deaths)
+        over = max(recent, len(place.deaths) if place.looping else 0) - limit
         place.looping = over > 0
         if over <= 0:
             return 0.0
-        least, most = self._backoff
         top = min(most, least * 2.0 ** min(over - 1, 60))
         return random.uniform(least, max(top, least))

@@ -176,6 +176,21 @@ class SlotFile:
     def __getitem__(self, number: int) -> Slot:
         return Slot(self.words, number)
 
+    def make_room(self, slots: int) -> None:
+        """Have at least so many slots, the new ones empty; those in use stay where they are.
+
+        Killed between any two lines it leaves a file that reads as before: an empty slot is
+        nobody's.
+
+        Raises:
+            StoreError: The disk is full.
+        """
+        there = (len(self.words) - _HEADER_WORDS) // _SLOT_WORDS
+        if slots > there:
+            _reach(self._fd, max(slots, 2 * there))
+            self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size)
+            self.words = memoryview(self._map).cast("Q")
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -245,10 +260,18 @@ def read_beside(database: str) -> dict[int, InHand]:
 def lay_out(fd: int, slots: int, boot: int) -> SlotFile:
     """Make the file anew, all slots empty. Only once nobody uses the old ones."""
     os.ftruncate(fd, 0)
-    os.ftruncate(fd, 8 * (_HEADER_WORDS + slots * _SLOT_WORDS))
+    _reach(fd, slots)
     file = SlotFile(fd)
     file.words[0], file.words[1] = _MAGIC, boot
     return file
+
+
+def _reach(fd: int, slots: int) -> None:
+    # Its space is had beforehand: a store into a mapping that the disk has no room for is a SIGBUS.
+    try:
+        os.posix_fallocate(fd, 0, 8 * (_HEADER_WORDS + slots * _SLOT_WORDS))
+    except OSError as error:
+        raise StoreError(f"no room for {slots} slots: {error.strerror}") from error
 
 
 def open_for_worker(path: str) -> int:

@@ -21,6 +21,7 @@ from brokerrun.errors import QueueNameError
 from brokerrun.supervisor.accounts import Account, group, user
 from brokerrun.supervisor.envfile import EnvFile, read_env_file
 from brokerrun.supervisor.limits import Limits, limits, niceness, umask
+from brokerrun.supervisor.scaling import Elastic
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, span
 
@@ -43,6 +44,7 @@ class WorkerSpec:
     """One [workers.NAME], complete.
 
     handler: "module:function".
+    paused: How it starts, until somebody pauses or resumes it.
     prefetch: Messages that one process may hold; None: as fast as the handler is.
     timeout: Of one message; None: however long it takes.
     dead_letter: None: a message is dropped after its last attempt.
@@ -54,7 +56,8 @@ class WorkerSpec:
     name: str
     handler: str
     queue: str
-    processes: int
+    processes: int | Elastic
+    paused: bool
     mode: Mode
     in_process: str
     prefetch: int | None
@@ -109,6 +112,7 @@ class InstanceSpec:
 
     crash_limit: Deaths of one worker within seconds; at one more it backs off.
     crash_backoff: Least and most seconds of that.
+    on_crash_loop: "backoff" and no more, "pause" that worker, or "exit".
     runtime_dir: Folder of the control socket, or "auto".
     control_mode: Mode bits of that socket.
     history: How long attempts and events are kept.
@@ -119,6 +123,7 @@ class InstanceSpec:
     preload: tuple[str, ...]
     crash_limit: tuple[int, float]
     crash_backoff: tuple[float, float]
+    on_crash_loop: str
     log: str
     log_level: str
     runtime_dir: str
@@ -136,6 +141,17 @@ class Config:
     workers: tuple[WorkerSpec, ...]
 
 
+def processes_at_first(spec: WorkerSpec) -> int:
+    """Return how many processes a worker starts with."""
+    return spec.processes if isinstance(spec.processes, int) else spec.processes.min
+
+
+def make_of(spec: WorkerSpec) -> tuple[object, ...]:
+    """Return all that a process of this worker is made of: what is not live."""
+    keys = OWN | SHARED
+    return tuple(getattr(spec, name) for name, key in keys.items() if key.cost is Cost.WORKER)
+
+
 def named(what: str, name: str) -> str:
     """Return *name* if a queue could have it: such names are safe in paths and on command lines.
 
@@ -151,18 +167,28 @@ def named(what: str, name: str) -> str:
 Parse = Callable[[Any, str], Any]
 
 
+class Cost(Enum):
+    """What it costs to change a key while the supervisor runs."""
+
+    LIVE = "live"  # nothing
+    WORKER = "worker"  # the processes of the workers that have it are replaced
+    INSTANCE = "instance"  # a new start
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key: how its value is read, and what holds without it.
 
     parse: Takes the value and the folder of the file; raises ValueError.
     default: As the file would write it; None: there is no fixed one.
+    cost: What a change of it costs while a supervisor runs.
     number: Digits that came out of "${VAR}" are a number.
     variable: This environment variable goes before the file.
     """
 
     parse: Parse
     default: object = None
+    cost: Cost = Cost.WORKER
     number: bool = False
     variable: str | None = None
 
@@ -275,11 +301,40 @@ def _socket_mode(value: object, folder: str) -> int:
     return int(value, 8)
 
 
-def _processes(value: object, folder: str) -> int:
+def _processes(value: object, folder: str) -> int | Elastic:
+    if isinstance(value, dict):
+        return _elastic(value)
     share = re.fullmatch(r"cpu(?:/([1-9][0-9]{0,3}))?", value) if isinstance(value, str) else None
     if share is None:
         return int(_count(value, folder))
     return max(1, len(os.sched_getaffinity(0)) // int(share[1] or 1))
+
+
+def _elastic(value: dict[str, object]) -> Elastic:
+    """Read { min, max, backlog, up, down }; max has to be there."""
+    if unknown := sorted(set(value) - set(_ELASTIC)):
+        raise ValueError(f"expected the keys {', '.join(_ELASTIC)}, got {shown(unknown[0])}")
+    if "max" not in value:
+        raise ValueError("expected max in a table like { min = 0, max = 8, backlog = 50 }")
+    parts = {name: parse(value.get(name, default)) for name, (parse, default) in _ELASTIC.items()}
+    if parts["min"] > parts["max"]:
+        raise ValueError(f"expected min up to max = {parts['max']}, got {parts['min']}")
+    return Elastic(**parts)
+
+
+def _bounded(name: str, least: int, most: int) -> Callable[[object], int]:
+    kind = Annotated[int, msgspec.Meta(ge=least, le=most)]
+    parse = _typed(kind, f"{name} as a whole number from {least} to {most}")
+    return lambda value: int(parse(value, ""))
+
+
+_ELASTIC: Final[dict[str, tuple[Callable[[object], Any], object]]] = {
+    "min": (_bounded("min", 0, MAX_PROCESSES), 1),
+    "max": (_bounded("max", 1, MAX_PROCESSES), None),
+    "backlog": (_bounded("backlog", 1, MAX_RUNS), 50),
+    "up": (_above_zero, "5s"),
+    "down": (_above_zero, "2m"),
+}
 
 
 def _backoff(value: object) -> Backoff:
@@ -318,22 +373,33 @@ def _output(value: object, folder: str) -> str:
 
 
 INSTANCE: Final[dict[str, Key]] = {
-    "database": Key(_database, Settings().default_db_name, variable="BROKERRUN_DATABASE"),
-    "name": Key(_instance_name, "default", variable="BROKERRUN_NAME"),
-    "preload": Key(_modules, []),
-    "crash_limit": Key(_one(rate), "5/30s"),
-    "crash_backoff": Key(_one(span), "1s..1m"),
-    "log": Key(_choice("auto", "pretty", "logfmt", "json"), "auto", variable="BROKERRUN_LOG"),
-    "log_level": Key(
-        _choice("debug", "info", "warning", "error"), "info", variable="BROKERRUN_LOG_LEVEL"
+    "database": Key(
+        _database, Settings().default_db_name, Cost.INSTANCE, variable="BROKERRUN_DATABASE"
     ),
-    "runtime_dir": Key(_either("auto", "auto", _path), "auto", variable="BROKERRUN_RUNTIME_DIR"),
-    "control_mode": Key(_socket_mode, "0600"),
-    "history": Key(_one(duration), "7d"),
+    "name": Key(_instance_name, "default", Cost.INSTANCE, variable="BROKERRUN_NAME"),
+    "preload": Key(_modules, []),
+    "crash_limit": Key(_one(rate), "5/30s", Cost.LIVE),
+    "crash_backoff": Key(_one(span), "1s..1m", Cost.LIVE),
+    "on_crash_loop": Key(_choice("backoff", "pause", "exit"), "backoff", Cost.LIVE),
+    "log": Key(
+        _choice("auto", "pretty", "logfmt", "json"), "auto", Cost.INSTANCE, variable="BROKERRUN_LOG"
+    ),
+    "log_level": Key(
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        Cost.INSTANCE,
+        variable="BROKERRUN_LOG_LEVEL",
+    ),
+    "runtime_dir": Key(
+        _either("auto", "auto", _path), "auto", Cost.INSTANCE, variable="BROKERRUN_RUNTIME_DIR"
+    ),
+    "control_mode": Key(_socket_mode, "0600", Cost.INSTANCE),
+    "history": Key(_one(duration), "7d", Cost.LIVE),
 }
 # What [workers.NAME] may say, and [defaults] for all of them.
 SHARED: Final[dict[str, Key]] = {
-    "processes": Key(_processes, 1, number=True),
+    "processes": Key(_processes, 1, Cost.LIVE, number=True),
+    "paused": Key(_typed(bool, "true or false"), False, Cost.LIVE),
     "mode": Key(_typed(Mode, "'peek' or 'move'"), "peek"),
     "in_process": Key(_template, f"{QUEUE}.in-process"),
     "prefetch": Key(_either("auto", None, _whole(MOST_IDS, "'auto' or ")), "auto", number=True),
@@ -341,9 +407,9 @@ SHARED: Final[dict[str, Key]] = {
     "crashes": Key(_whole(MAX_RUNS), 2, number=True),
     "backoff": Key(_one(_backoff), "1s..10m"),
     "dead_letter": Key(_either(False, None, _template), dead_letter_of(QUEUE)),
-    "timeout": Key(_either(False, None, _one(_above_zero)), False),
-    "grace": Key(_one(duration), "30s"),
-    "boot_timeout": Key(_one(_above_zero), "30s"),
+    "timeout": Key(_either(False, None, _one(_above_zero)), False, Cost.LIVE),
+    "grace": Key(_one(duration), "30s", Cost.LIVE),
+    "boot_timeout": Key(_one(_above_zero), "30s", Cost.LIVE),
     "cwd": Key(_folder, "."),
     "env": Key(_environment, {}),
     "env_file": Key(_either(False, None, _env_file), False),

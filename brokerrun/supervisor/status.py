@@ -13,7 +13,7 @@ from brokerrun.core.backends import open_store
 from brokerrun.core.model import Instance, QueueStats
 from brokerrun.errors import StoreMissing
 from brokerrun.supervisor.fleet import Fleet
-from brokerrun.supervisor.roster import Place
+from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.spec import Config, WorkerSpec
 
@@ -143,7 +143,7 @@ def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[Q
 
 
 def _worker(fleet: Fleet, place: Place) -> WorkerRow:
-    seen = fleet.seen(place)
+    seen, crew = fleet.seen(place), fleet.roster.crews[place.spec.name]
     message = seen.message if seen else None
     row: dict[str, Any] = {"handled": place.handled, "failed": place.failed}
     if seen:
@@ -155,14 +155,14 @@ def _worker(fleet: Fleet, place: Place) -> WorkerRow:
         number=place.number,
         queue=place.spec.queue,
         pid=place.pid or None,
-        state=_state(place, busy),
+        state=_state(place, busy, paused=crew.paused),
         message=str(message) if busy else None,
         seconds=round((time.monotonic_ns() - seen.started) / 1e9, 1) if seen and busy else None,
         handled=row["handled"],
         failed=row["failed"],
         restarts=place.restarts,
         rss_bytes=_rss(place.pid),
-        reason=place.reason,
+        reason=crew.reason or place.reason,
         next_start=round(max(place.deadline - time.monotonic(), 0), 1) if waits else None,
     )
 
@@ -173,9 +173,11 @@ def _rss(pid: int) -> int | None:
     return None
 
 
-def _state(place: Place, busy: bool) -> str:
+def _state(place: Place, busy: bool, *, paused: bool) -> str:
     if place.phase is Phase.RUNNING:
         return "busy" if busy else "idle"
+    if place.phase is Phase.DOWN and paused:
+        return "paused"
     if place.phase is Phase.WAITING and place.looping:
         return "backoff"
     return str(place.phase.value)

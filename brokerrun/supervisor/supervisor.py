@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from setproctitle import setproctitle
@@ -24,10 +24,12 @@ from brokerrun.core.model import Instance
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, WaitTimedOut
-from brokerrun.supervisor.control import ControlServer, Reply, Request, socket_path
+from brokerrun.supervisor.control import ControlServer, Reply, socket_path
+from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
 from brokerrun.supervisor.logs import logger
+from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import (
     adopt_orphans,
     boot_number,
@@ -35,10 +37,13 @@ from brokerrun.supervisor.processes import (
     hear,
     wake_pipe,
 )
+from brokerrun.supervisor.reload import Reload
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
 from brokerrun.supervisor.spec import Config
-from brokerrun.supervisor.status import status_up
+from brokerrun.supervisor.templates import Templates
+from brokerrun.supervisor.verbs import answer
+from brokerrun.supervisor.waits import Emptied, Waits
 
 TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
@@ -46,7 +51,9 @@ _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
 _LAST_WORDS_SECONDS: Final = 3.0  # to write what handlers printed
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
+_RELOAD_SECONDS: Final = 120.0
 DIED: Final = 4
+FAILED: Final = 70
 
 
 class Unimportable(Exception):
@@ -71,8 +78,10 @@ class Supervisor:
         self.guardian = new_guardian()
         self._signals: list[int] = []
         self._stopping_at: float | None = None
-        self._drained = self._asked = False
-        self._mark, self._ask_at = 0, 0.0
+        self._drained = self._failed = False
+        self._mark = 0
+        self.waits = Waits()
+        self.reloading: Reload | None = None
 
     def run(self) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -91,19 +100,24 @@ class Supervisor:
         policies = {spec.queue: spec.policy() for spec in self.config.workers}
         self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
         self._watch(self.keeper.fd, self.keeper.answers)
-        self.fleet = Fleet(self.config, self.selector, self.keeper, path, self.log)
+        self.fleet = Fleet(
+            self.config, self.selector, self.keeper, path, self.log, looped=self._looped
+        )
+        self._emptied = Emptied(self.keeper, self._served_queues)
         self.keeper.start()
         control = None
         try:
             control = self._listen()
             self.fleet.templates.start()
+            self._recall_pauses()
             self._recover(slots_fd, policies)
             if not self._until(self.fleet.templates.imported, self._boot_timeout()):
                 raise Unimportable(self._slow_imports())
-            if faults := self.fleet.templates.faults() if not self._stopping else []:
+            if faults := self.fleet.templates.faults() if not self.stopping else []:
                 raise Unimportable(faults)
-            if not self._stopping:
-                self.fleet.start(lay_out(slots_fd, len(self.fleet.roster.places), boot_number()))
+            if not self.stopping:
+                slots = max(len(self.fleet.roster.places), 1)
+                self.fleet.start(lay_out(slots_fd, slots, boot_number()))
                 self._say_started()
             return self._loop()
         finally:
@@ -130,10 +144,20 @@ class Supervisor:
         if done and done[0]:
             self.log.info("messages_recovered", count=done[0])
 
+    def _recall_pauses(self) -> None:
+        """Pause and resume as it was said before the last end: that goes before the file."""
+        name, host = self.name, self.instance.host
+
+        def heard(said: dict[str, bool]) -> None:
+            for crew in self.fleet.roster.crews.values():
+                crew.paused = said.get(crew.spec.name, crew.paused)
+
+        self.keeper.ask(lambda store: store.pauses(name, host), heard)
+
     def _until(self, fact: Callable[[], bool], within: float) -> bool:
         """Serve the loop until *fact*; True also where we are told to stop meanwhile."""
         deadline = time.monotonic() + within
-        while not (fact() or self._stopping):
+        while not (fact() or self.stopping):
             if time.monotonic() > deadline:
                 return False
             self._serve(0.05)
@@ -149,7 +173,12 @@ class Supervisor:
     def _listen(self) -> ControlServer:
         spec = self.config.instance
         path = socket_path(spec.runtime_dir, self.database, self.name)
-        control = ControlServer(path, spec.control_mode, self.selector, self._answer)
+        control = ControlServer(
+            path,
+            spec.control_mode,
+            self.selector,
+            lambda request, reply: answer(self, request, reply),
+        )
         self.instance = Instance(
             name=self.name,
             host=socket.gethostname(),
@@ -175,14 +204,17 @@ class Supervisor:
     # -------------------------------------------------------------------------------- the loop
 
     def _loop(self) -> int:
-        while not (self._stopping and self.fleet.roster.all_in(Phase.DOWN)):
+        while not (self.stopping and self.fleet.roster.all_in(Phase.DOWN)):
             if self._overstayed():
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
             self.fleet.tick()
-            if self.drain and not self._stopping:
+            self.waits.look()
+            if self.drain and not self.stopping:
                 self._look_whether_drained()
+        if self._failed:
+            return FAILED
         return self._deaths() if self._drained else 0
 
     def _serve(self, seconds: float) -> None:
@@ -201,7 +233,7 @@ class Supervisor:
         return min(due, _DRAIN_SECONDS if self.drain else TICK_SECONDS)
 
     @property
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
         return self._stopping_at is not None
 
     def _overstayed(self) -> bool:
@@ -211,7 +243,7 @@ class Supervisor:
             and time.monotonic() > self._stopping_at + grace + _PARTING_SECONDS
         )
 
-    def _stop(self, why: str) -> None:
+    def stop(self, why: str) -> None:
         """Claim no more, finish within grace; said again: at once."""
         if self._stopping_at is None:
             self._stopping_at = time.monotonic()
@@ -219,22 +251,19 @@ class Supervisor:
         self.fleet.stop()
 
     def _look_whether_drained(self) -> None:
-        if self._asked or time.monotonic() < self._ask_at:
-            return
-        self._asked, self._ask_at = True, time.monotonic() + _DRAIN_SECONDS
-        queues = [spec.queue for spec in self.config.workers]
+        if (fault := self.fleet.templates.broken()) is not None:
+            self._fail(f"cannot be drained: {fault}")
+        elif self._emptied():
+            self._drained = True
+            self.stop("drained")
 
-        def then(unfinished: bool) -> None:
-            self._asked = False
-            if not unfinished and not self._stopping:
-                self._drained = True
-                self._stop("drained")
-
-        self.keeper.ask(lambda store: store.unfinished(queues), then)
+    def _served_queues(self) -> list[str]:
+        """List the queues that somebody takes from: of those a drain can wait for the end."""
+        return [crew.spec.queue for crew in self.fleet.roster.crews.values() if not crew.paused]
 
     def _deaths(self) -> int:
         """Return the exit status of a drain: whether messages died in it."""
-        queues, mark = [spec.queue for spec in self.config.workers], self._mark
+        queues, mark = self._served_queues(), self._mark
         found: list[int] = []
         self.keeper.ask(lambda store: store.died_since(mark, queues), found.append)
         deadline = time.monotonic() + _RECOVERY_SECONDS
@@ -244,6 +273,69 @@ class Supervisor:
             raise StoreError(f"{self.database}: did not say whether messages died")
         self.log.info("drained", dead=found[0])
         return DIED if found[0] else 0
+
+    # ------------------------------------------------------------------------------- new configs
+
+    def reload(
+        self,
+        reply: Reply,
+        *,
+        dry: bool = False,
+        roll: bool = False,
+        within: float = _RELOAD_SECONDS,
+    ) -> None:
+        """Be what the file says by now, after any reload that is under way."""
+        reload = Reload(self, reply, dry=dry, roll=roll, within=within)
+        self.waits.add(
+            lambda: self.reloading is None and self.fleet.slots is not None,
+            reload.begin,
+            reply,
+            within,
+            f"another reload is under way after {within:g} s",
+        )
+
+    def adopt(self, config: Config, templates: Templates) -> None:
+        """Go by this file from now on."""
+        self.config = config
+        policies = {spec.queue: spec.policy() for spec in config.workers}
+        self.keeper.learn(policies, config.instance.history)
+        self.fleet.adopt(config, templates)
+
+    # ------------------------------------------------------------------------- pauses and loops
+
+    def pause(
+        self,
+        crews: Sequence[Crew],
+        *,
+        paused: bool = True,
+        why: str | None = None,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let these workers take nothing, or take again; *then* comes when that is stored."""
+        words = {crew.spec.name: paused for crew in crews}
+        for crew in crews:
+            crew.paused, crew.reason = paused, why
+            event = "worker_paused" if paused else "worker_resumed"
+            self.log.info(event, worker=crew.spec.name, **({"why": why} if why else {}))
+        name, host = self.name, self.instance.host
+        self.keeper.ask(lambda store: store.put_pauses(name, host, words), lambda _: then())
+
+    def _looped(self, place: Place) -> None:
+        """Do what `on_crash_loop` says; a drain would wait for ever."""
+        policy, why = self.config.instance.on_crash_loop, f"{place.name}: {place.reason}"
+        crew = self.fleet.roster.crews[place.spec.name]
+        if self.stopping or crew.paused:
+            return
+        if self.drain or policy == "exit":
+            self._fail(f"crash loop of {why}")
+        elif policy == "pause":
+            self.pause([crew], why=f"crash loop of {why}")
+
+    def _fail(self, why: str) -> None:
+        """End the run with the status of failure."""
+        self._failed = True
+        self.log.error("supervisor_failed", why=why)
+        self.stop(why)
 
     # --------------------------------------------------------------------------------- signals
 
@@ -260,31 +352,18 @@ class Supervisor:
         if signum == signal.SIGCHLD:
             self.fleet.reap()
         elif signum in (signal.SIGTERM, signal.SIGINT):
-            self._stop(signal.Signals(signum).name)
+            self.stop(signal.Signals(signum).name)
+        elif signum == signal.SIGHUP:
+            self.reload(lambda answer: None)
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self.selector.register(fd, selectors.EVENT_READ, callback)
 
-    # --------------------------------------------------------------------------------- control
-
-    def _answer(self, request: Request, reply: Reply) -> None:
-        match request.get("do"):
-            case "status":
-                self.keeper.ask(
-                    lambda store: store.queues(),
-                    lambda stats: reply(
-                        status_up(self.fleet, self.instance, stats, self._stopping)
-                    ),
-                )
-            case "down":
-                self._stop("down")
-                reply({"pid": os.getpid()})
-            case other:
-                reply({"error": f"unknown request {other!r}: expected status or down"})
-
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
+        if self.reloading is not None:
+            self.reloading.templates.close()
         self.fleet.templates.close()
         self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -22,9 +23,11 @@ import msgspec
 from setproctitle import setproctitle
 
 from brokerrun.core.backends import open_store
+from brokerrun.core.blame import trace
 from brokerrun.core.settings import Settings
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.accounts import access_fault, become
+from brokerrun.supervisor.code import fingerprint
 from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
 from brokerrun.supervisor.limits import apply_limits
 from brokerrun.supervisor.logs import logger, set_up_logs
@@ -36,6 +39,7 @@ from brokerrun.supervisor.worker import Worker
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 _PARENT_SECONDS = 5.0
 _MOST_FDS = 5
+_MOST_TRACES = 5  # that go into one message
 _CACHE_MB = 2  # a worker looks at few pages, and there are many workers
 
 
@@ -43,6 +47,7 @@ def main() -> None:
     """Serve the supervisor at the other end of descriptor 3."""
     link = socket.socket(fileno=3)
     link.set_inheritable(False)
+    began_at = time.time_ns()
     setup = msgspec.json.decode(link.recv(wire.MOST_BYTES), type=wire.Setup)
     if setup.account is not None:
         become(setup.account)
@@ -52,14 +57,15 @@ def main() -> None:
         signal.signal(signum, signal.SIG_IGN)
     setproctitle("brokerrun: template")
     set_up_logs(setup.log, setup.log_level)
-    handlers, faults = _load(setup, link)
+    handlers, faults, traces = _load(setup, link)
     if holds_open(setup.database):
         faults.append(("", f"an import left {setup.database} open: open it in the handler"))
     if setup.account and setup.database and (fault := access_fault(setup.account, setup.database)):
         faults += [(wanted.worker, fault) for wanted in setup.handlers]
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages alone
-    link.send(msgspec.json.encode(wire.Imported(faults, os_threads())))
+    imported = wire.Imported(faults, os_threads(), fingerprint(began_at), traces)
+    link.send(msgspec.json.encode(imported))
     while message := _receive(link):
         request, fds = message
         _fork_worker(request, fds, handlers, setup, link)
@@ -67,25 +73,29 @@ def main() -> None:
 
 def _load(
     setup: wire.Setup, link: socket.socket
-) -> tuple[dict[str, Handler], list[tuple[str, str]]]:
-    """Import everything; say what cannot be, by worker."""
+) -> tuple[dict[str, Handler], list[tuple[str, str]], list[str]]:
+    """Import everything; say what cannot be, by worker, and what was raised."""
     os.chdir(setup.cwd)
     sys.path[:0] = setup.path
     handlers: dict[str, Handler] = {}
     faults: list[tuple[str, str]] = []
+    traces: list[str] = []
     for module in setup.preload:
         link.send(msgspec.json.encode(wire.Importing("")))
         try:
             import_module(module)
         except BaseException as error:
             faults.append(("", f"cannot import {module!r}: {type(error).__name__}: {error}"))
+            traces.append(trace(error))
     for wanted in setup.handlers:
         link.send(msgspec.json.encode(wire.Importing(wanted.worker)))
         try:
             handlers[wanted.worker] = load_handler(wanted.handler)
         except HandlerFault as fault:
             faults.append((wanted.worker, str(fault)))
-    return handlers, faults
+            if fault.__cause__ is not None:
+                traces.append(trace(fault.__cause__))
+    return handlers, faults, list(dict.fromkeys(traces))[:_MOST_TRACES]
 
 
 def _receive(link: socket.socket) -> tuple[wire.Spawn, list[int]] | None:

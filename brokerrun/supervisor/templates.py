@@ -19,6 +19,7 @@ from brokerrun.supervisor.config import HandlerPlace, handler_place
 from brokerrun.supervisor.processes import strike_group
 from brokerrun.supervisor.spec import Config
 
+_OVERDUE: Final = "the import took longer than boot_timeout"
 _PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 Group = list[HandlerPlace]
 _ENCODE = msgspec.json.encode
@@ -43,6 +44,8 @@ class Template:
         self.workers = [place.worker for place in group]
         self.importing: str | None = None  # the worker whose handler it imports
         self.imported: wire.Imported | None = None
+        self.deadline = float("inf")
+        self.overdue = False
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.pid = _start(theirs, group[0].env)
@@ -85,6 +88,8 @@ class Template:
         """List what it could not import, by worker; what killed it on the way, too."""
         if self.imported is not None:
             return list(self.imported.faults)
+        if self.overdue:
+            return [(self.importing or "", _OVERDUE)]
         return [(self.importing or "", "the import ended the process that imports handlers")]
 
     def close(self) -> None:
@@ -106,6 +111,7 @@ class Templates:
         log: Any,
         *,
         lost: Callable[[Template, str], None],
+        pids: set[int] | None = None,
     ):
         self.serving = False  # until then a fault is what the first start is refused for
         self._selector, self._log, self._tell_lost = selector, log, lost
@@ -113,10 +119,17 @@ class Templates:
         spec = config.instance
         self._common = Common(config.folder, spec.preload, spec.database, spec.log, spec.log_level)
         self._templates: list[Template] = []
-        self._pids: set[int] = set()  # not yet reaped
+        self._pids: set[int] = set() if pids is None else pids  # not yet reaped
         self._refused: list[tuple[str, str]] = []  # imports that ended their template
+        self._traces: list[str] = []
+        self._broken: dict[str, str] = {}  # imports that failed since the start, likewise
+        self._patience = {s.name: s.boot_timeout for s in config.workers}
         self._failures: dict[str, int] = {}  # in a row, by the first worker of the group
         self._starts: list[tuple[float, Group]] = []
+
+    def anew(self, config: Config) -> Templates:
+        """Make others beside these for another state of the file; `had` knows them too."""
+        return Templates(config, self._selector, self._log, lost=self._tell_lost, pids=self._pids)
 
     def start(self) -> None:
         """Start one for each group of workers."""
@@ -124,7 +137,11 @@ class Templates:
             self._start(group)
 
     def tick(self, now: float) -> None:
-        """Start those whose time has come again."""
+        """Start those whose time has come again, and end those whose imports hang."""
+        for template in self._templates:
+            if self.serving and template.imported is None and now > template.deadline:
+                template.deadline, template.overdue = float("inf"), True
+                strike_group(template.pid)
         for start in [start for start in self._starts if start[0] <= now]:
             self._starts.remove(start)
             self._start(start[1])
@@ -154,17 +171,37 @@ class Templates:
         said = [fault for t in self._templates if t.imported for fault in t.imported.faults]
         return self._refused + said
 
+    def broken(self) -> str | None:
+        """Say why something cannot be imported any more, if so."""
+        return next(iter(self._broken.values()), None)
+
+    def overdue(self) -> list[tuple[str, str]]:
+        """List the imports that go on, as faults."""
+        return [(worker, _OVERDUE) for worker in self.slow()]
+
+    def codes(self) -> dict[str, str]:
+        """Name for each worker the state of the modules that it is forked from."""
+        return {name: t.imported.code for t in self._templates if t.imported for name in t.workers}
+
+    def traces(self) -> list[str]:
+        """List what the imports raised."""
+        return list(self._traces)
+
     def slow(self) -> list[str]:
         """Name the workers whose imports go on."""
         return [t.importing or "" for t in self._templates if t.imported is None]
 
     def close(self) -> None:
-        """Let all go: each ends when it sees the end of its link."""
+        """Let all go: each ends when it sees the end of its link, or at once while it imports."""
         for template in list(self._templates):
+            if template.imported is None:
+                strike_group(template.pid)
             self._drop(template)
 
     def _start(self, group: Group) -> None:
         template = Template(group, self._common)
+        patience = max(self._patience[place.worker] for place in group)
+        template.deadline = time.monotonic() + patience
         self._templates.append(template)
         self._pids.add(template.pid)
         self._selector.register(
@@ -186,8 +223,10 @@ class Templates:
                 workers=",".join(template.workers),
                 advice="an import starts threads: a forked worker has none of them",
             )
+        self._traces += imported.traces
         if template.ready:
             self._failures.pop(group[0].worker, None)
+            self._broken.pop(group[0].worker, None)
         elif self.serving:
             self._drop(template)
             self._lose(template, group, "import_failed")
@@ -201,6 +240,8 @@ class Templates:
         self._failures[group[0].worker] = failed + 1
         pause = _PAUSES[min(failed, len(_PAUSES) - 1)]
         fault = faults[0][1] if faults else "the process that forks workers ended"
+        if faults:
+            self._broken[group[0].worker] = f"{', '.join(template.workers)}: {fault}"
         self._log.error(
             "template_failed", why=why, workers=",".join(template.workers), error=fault, again=pause
         )

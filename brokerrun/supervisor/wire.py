@@ -40,6 +40,8 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
 
     faults: list[tuple[str, str]]
     threads: int
+    code: str = ""  # names the state of the modules
+    traces: list[str] = []  # of what the imports raised
 
 
 class Spawn(msgspec.Struct, frozen=True):

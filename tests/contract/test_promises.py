@@ -464,6 +464,15 @@ def test_an_instance_is_written_over_that_of_the_same_name_and_host(store: Store
     assert store.instance("default", "elsewhere") == other
 
 
+def test_what_was_said_last_of_a_paused_worker_is_remembered(store: Store) -> None:
+    assert store.pauses("default", "host") == {}
+    store.put_pauses("default", "host", {"a": True, "b": True})
+    store.put_pauses("default", "host", {"b": False})
+    store.put_pauses("other", "host", {"a": False})
+    store.put_pauses("default", "elsewhere", {"c": True})
+    assert store.pauses("default", "host") == {"a": True, "b": False}
+
+
 # ---------------------------------------------------------------------------------------- upkeep
 
 

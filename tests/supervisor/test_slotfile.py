@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections import Counter
@@ -717,3 +718,33 @@ def test_the_file_is_laid_out_anew_with_all_places_empty(slots_path: str) -> Non
     assert (left.boot, left.slots) == (2, {})
     assert [slot_at(slots_path, place).read().ids for place in range(3)] == [()] * 3
     os.close(fd)
+
+
+def test_room_is_made_for_more_slots_and_those_in_use_stay_what_they_are(slots_path: str) -> None:
+    slot = plausible(slots_path)
+    fd = os.open(slots_path, os.O_RDWR)
+    file = slotfile.SlotFile(fd)
+    for wanted in (2, 3, 100):
+        file.make_room(wanted)
+        file[wanted - 1].reset(owner=wanted)
+        assert set(read_left(fd).slots) >= {7, wanted}
+    slot.advance(1)  # a worker's own mapping of before is the same file
+    assert file[0].read().index == slot.read().index
+    file.make_room(1)  # never fewer
+    assert set(read_left(fd).slots) == {7, 2, 3, 100}
+    os.close(fd)
+
+
+def test_no_room_for_more_slots_is_said_before_anything_is_stored(slots_path: str) -> None:
+    """Behind the limit of a file's size it is as on a full disk."""
+    plausible(slots_path)
+
+    def work(talk: Talk) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+        file = slotfile.SlotFile(os.open(slots_path, os.O_RDWR))
+        with pytest.raises(StoreError, match="no room for 100 slots"):
+            file.make_room(100)
+        assert file[0].read().ids == (11, 12)
+
+    Child(work).ends_well()

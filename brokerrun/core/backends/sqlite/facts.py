@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from brokerrun.core.backends.sqlite.queues import count, has_rows, summary
 from brokerrun.core.backends.sqlite.rows import SQL, one, queue_number, rows, touched
@@ -96,3 +96,13 @@ class Facts:
         with self.connection.looking() as db:
             found = rows(db, "instance", name=name, host=host)
         return Instance(*found[0]) if found else None
+
+    def put_pauses(self, name: str, host: str, paused: Mapping[str, bool]) -> None:
+        with self.connection.writing() as db:
+            for worker, word in paused.items():
+                touched(db, "put_pause", name=name, host=host, worker=worker, paused=int(word))
+
+    def pauses(self, name: str, host: str) -> dict[str, bool]:
+        with self.connection.looking() as db:
+            found = rows(db, "pauses", name=name, host=host)
+        return {worker: bool(paused) for worker, paused in found}

@@ -333,3 +333,10 @@ on conflict (name, host) do update
 -- name: instance
 select name, host, owner, pid, socket, version, started_at, stopped_at
   from instance where name = :name and host = :host
+
+-- name: put_pause
+insert into pause(name, host, worker, paused) values (:name, :host, :worker, :paused)
+on conflict (name, host, worker) do update set paused = excluded.paused
+
+-- name: pauses
+select worker, paused from pause where name = :name and host = :host

@@ -1,0 +1,61 @@
+"""Where one process of a worker runs, and what is known of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from brokerrun.supervisor.fate import Cause
+from brokerrun.supervisor.slot import Phase
+from brokerrun.supervisor.spec import WorkerSpec
+
+NEVER: Final = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One of a worker's places.
+
+    number: From 1, within the worker; a place and its successor have the same.
+    index: Of its slot: no other place has it at the same time.
+    make: What the worker was when its process was started; None: nothing that it is.
+    stopping: It starts no more, once its process is gone.
+    leaving: And then it goes, too.
+    """
+
+    spec: WorkerSpec
+    number: int
+    index: int
+    phase: Phase = Phase.DOWN
+    deadline: float = NEVER
+    owner: int = 0
+    pid: int = 0
+    make: object = None
+    stopping: bool = False
+    leaving: bool = False
+    cause: Cause = Cause.ITSELF  # why it is dead, should it die now
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    starts: int = 0
+    handled: int = 0  # by the processes before this one
+    failed: int = 0
+    looping: bool = False
+    reason: str | None = None  # of the last death
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.name}.{self.number}"
+
+    @property
+    def alive(self) -> bool:
+        return self.phase not in (Phase.DOWN, Phase.WAITING, Phase.SETTLING)
+
+    @property
+    def restarts(self) -> int:
+        return max(self.starts - 1, 0)
+
+    def follow(self, old: Place) -> None:
+        """Take over what *old* counted."""
+        self.handled += old.handled
+        self.failed += old.failed
+        self.starts += old.starts

@@ -1,0 +1,284 @@
+"""A running fleet is scaled, paused, drained and restarted by command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+import pytest
+from supervised import Site, gone, lives
+from support import eventually
+
+ONE = """
+    def q(job):
+        note("begun", job.body, os.getpid())
+        if job.body.startswith("wait"):
+            await_file(job.body)
+        note("done", job.body)
+
+    other = q
+"""
+
+
+def site_of(site: Site, **workers: Any) -> Site:
+    site.handlers(ONE)
+    site.configure(**workers)
+    site.start(ready=not any(keys.get("paused") for keys in workers.values()))
+    return site
+
+
+def does(site: Site, *arguments: str) -> Any:
+    done = site.run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def states(site: Site, worker: str = "q") -> list[str]:
+    return [row["state"] for row in site.workers(worker)]
+
+
+# ----------------------------------------------------------------------------------------- scale
+
+
+def test_scale_up_and_down_leaves_those_that_stay_alone(site: Site) -> None:
+    site_of(site, q={"processes": 2}, other={})
+    before, others = site.pids("q"), site.pids("other")
+    assert does(site, "scale", "q=5")["workers"]["q"] == {"processes": 5, "paused": False}
+    assert site.pids("q")[:2] == before
+    assert len(site.pids("q")) == 5
+    does(site, "scale", "q=-4")
+    eventually(lambda: site.pids("q") == before[:1])
+    does(site, "scale", "q=+1", "other=2")
+    assert (len(site.pids("q")), len(site.pids("other"))) == (2, 2)
+    assert site.pids("other")[:1] == others
+    assert site.stop() == 0
+    assert "worker_died" not in site.log()
+
+
+def test_who_is_scaled_away_finishes_its_message_beyond_its_grace(site: Site) -> None:
+    site_of(site, q={"grace": "50ms"})
+    site.write("q", "wait-a")
+    site.noted_first("begun")
+    does(site, "scale", "q=0")
+    begun = time.monotonic()
+    eventually(lambda: time.monotonic() - begun > 0.3)
+    assert states(site) == ["retiring"]
+    site.release("wait-a")
+    site.empty("q")
+    eventually(lambda: site.workers("q") == [])
+    site.write("q", "m")
+    does(site, "scale", "q=1")
+    site.empty("q")
+    assert "worker_died" not in site.log()
+
+
+def test_the_slots_of_scaled_workers_survive_a_kill_of_the_supervisor(site: Site) -> None:
+    site_of(site, q={"prefetch": 1})
+    does(site, "scale", "q=9")
+    idents = site.write("q", *[f"wait-{n}" for n in range(9)])
+    eventually(lambda: len(site.notes("begun")) == 9)
+    pids = site.pids("q")
+    site.supervisor.kill()
+    eventually(gone(pids))
+    for n in range(9):
+        site.release(f"wait-{n}")
+    site.start()
+    site.empty("q", 10)
+    for ident in idents:  # each was in the hand of one, and that is known from its slot
+        assert site.outcomes(ident) == ["lost"]
+    assert all(site.notes().count(f"done wait-{n}") == 1 for n in range(9))
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_of_scaling_loses_nothing(site: Site) -> None:
+    site_of(site, q={"processes": 2})
+    bodies = [f"m{n}" for n in range(2000)]
+    for round_ in range(20):
+        site.write("q", *bodies[round_ * 100 : round_ * 100 + 100])
+        ask = site.begin("scale", f"q={10 + round_}")
+        seen = len(site.pids("q")) + round_ % 5
+        eventually(lambda: len(site.pids("q")) > seen or ask.poll() is not None)  # noqa: B023
+        site.supervisor.kill()
+        ask.wait(20)
+        site.start()
+    site.empty("q", 20)
+    done = [line.split()[1] for line in site.notes("done")]
+    assert set(done) == set(bodies)
+    assert len(done) <= len(bodies) + 20 * 30  # each process repeats one at most
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("nobody=2", "no worker 'nobody'"),
+        ("q=many", "expected a number like 4, +2 or -1, got 'many'"),
+        ("q=-9", "expected 0 to 1000 processes, got -8"),
+        ("q", "expected NAME=4"),
+    ],
+)
+def test_what_cannot_be_scaled_is_said(site: Site, change: str, reason: str) -> None:
+    site_of(site, q={})
+    done = site.run("scale", change)
+    assert done.returncode == 64
+    assert reason in done.stderr
+    assert done.stdout == ""
+
+
+def test_save_changes_one_number_and_keeps_the_comments(site: Site) -> None:
+    site_of(site, q={"processes": 1}, other={})
+    file = site.folder / "workers.toml"
+    text = "# ours\n" + file.read_text()
+    text = text.replace("processes = 1", "processes = 1   # as many as the mail server bears")
+    file.write_text(text)
+    does(site, "scale", "q=3", "--save")
+    assert file.read_text() == text.replace("processes = 1 ", "processes = 3 ")
+    site.stop()
+    site.start()
+    assert len(site.pids("q")) == 3
+
+
+# ------------------------------------------------------------------------------ pause and resume
+
+
+def test_a_paused_worker_finishes_and_takes_nothing_until_resumed(site: Site) -> None:
+    site_of(site, q={"prefetch": 4}, other={})
+    site.write("q", "wait-a", "m1", "m2")
+    site.noted_first("begun")
+    ask = site.begin("pause", "q")
+    eventually(lambda: states(site) == ["retiring"])
+    site.write("other", "o1")
+    site.noted("done o1")
+    assert ask.poll() is None  # it waits for what is in hand
+    site.release("wait-a")
+    assert ask.wait(5) == 0
+    assert states(site) == ["paused"]
+    assert site.status()["state"] == "up"
+    assert [(m.body, m.attempts) for m in site.there("q")] == [("m1", 0), ("m2", 0)]
+    site.write("q", "m3")
+    site.write("other", "o2")
+    site.noted("done o2")
+    assert len(site.there("q")) == 3
+    does(site, "resume", "q")
+    site.empty("q")
+    assert site.notes().count("done wait-a") == 1
+    assert "worker_died" not in site.log()
+
+
+def test_a_message_over_its_timeout_ends_though_its_worker_is_paused(site: Site) -> None:
+    site_of(site, q={"timeout": "700ms", "max_attempts": 1})
+    (ident,) = site.write("q", "wait-a")
+    site.noted_first("begun")
+    does(site, "pause", "q")
+    assert states(site) == ["paused"]
+    assert site.outcomes(ident) == ["timeout"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_pause_survives_the_supervisor_and_so_does_a_resume(site: Site, end: int) -> None:
+    site_of(site, q={"paused": True}, other={})
+    eventually(lambda: states(site) == ["paused"])
+    does(site, "resume", "q")
+    does(site, "pause", "other")
+    site.stop(end)
+    site.start(ready=False)
+    eventually(lambda: states(site, "q") == ["idle"], 10)
+    assert states(site, "other") == ["paused"]
+
+
+def test_a_drain_of_one_worker_empties_its_queue_and_pauses_it(site: Site) -> None:
+    site_of(site, q={}, other={})
+    site.write("q", "wait-a", *[f"m{n}" for n in range(50)])
+    ask = site.begin("drain", "q")
+    site.noted_first("begun")
+    assert ask.poll() is None
+    site.release("wait-a")
+    assert ask.wait(10) == 0
+    assert not site.there("q")
+    assert states(site) == ["paused"]
+    assert site.run("drain", "q").returncode == 64
+    site.write("other", "o")
+    site.noted("done o")
+
+
+def test_a_drain_that_takes_too_long_pauses_nothing(site: Site) -> None:
+    site_of(site, q={})
+    site.write("q", "wait-a")
+    done = site.run("drain", "q", "--timeout", "0.3")
+    assert done.returncode == 124
+    assert "nothing was paused" in done.stderr
+    site.release("wait-a")
+    site.empty("q")
+    eventually(lambda: states(site) == ["idle"])
+
+
+def test_a_drain_of_all_ends_the_supervisor(site: Site) -> None:
+    site_of(site, q={}, other={})
+    site.write("q", *[f"m{n}" for n in range(50)])
+    assert site.run("drain").returncode == 0
+    assert site.ends(5) == 0
+    assert not site.there("q")
+
+
+# --------------------------------------------------------------------------------------- restart
+
+
+def test_a_restart_rolls_without_a_gap_and_burns_nothing(site: Site) -> None:
+    site_of(site, q={"processes": 4}, other={})
+    before, others = site.pids("q"), site.pids("other")
+    site.write("q", *[f"m{n}" for n in range(200)])
+    does(site, "restart", "q")
+    eventually(lambda: len(site.pids("q")) == 4 and not set(site.pids("q")) & set(before))
+    assert site.pids("other") == others
+    site.empty("q", 10)
+    assert sorted(site.notes("done")) == sorted(f"done m{n}" for n in range(200))
+    assert "worker_died" not in site.log()
+
+
+def test_one_process_is_restarted(site: Site) -> None:
+    site_of(site, q={"processes": 3})
+    first, second, third = site.pids("q")
+    does(site, "restart", "q.2")
+    eventually(lambda: not lives(second))
+    assert {first, third} < set(site.pids("q"))
+    assert site.run("restart", "q.9").returncode == 64
+
+
+def test_a_restart_waits_for_messages_and_one_now_gives_them_back(site: Site) -> None:
+    site_of(site, q={})
+    (ident,) = site.write("q", "wait-a")
+    site.noted_first("begun")
+    does(site, "restart", "q")  # its successor is ready; the old one finishes
+    assert sorted(states(site)) == ["idle", "retiring"]
+    old = site.pids("q")
+    does(site, "restart", "q", "--now")
+    eventually(gone(old))
+    eventually(lambda: len(site.notes("begun")) == 2)
+    site.release("wait-a")
+    site.empty("q")
+    assert site.outcomes(ident) == []
+    assert "worker_died" not in site.log()
+
+
+def test_a_process_is_ready_before_the_one_it_follows_is_told(site: Site) -> None:
+    """The successors hang before they are ready: the old ones go on working."""
+    site.handlers("""
+        os.register_at_fork(
+            after_in_child=lambda: os.path.exists(HERE + "/slow") and time.sleep(0.7)
+        )
+
+        def q(job):
+            note("done", job.body)
+        """)
+    site.configure(q={"processes": 2})
+    site.start()
+    before = site.pids("q")
+    site.release("slow")
+    ask = site.begin("restart", "q")
+    eventually(lambda: "booting" in states(site))
+    site.write("q", "m")
+    site.noted("done m")
+    assert set(before) <= set(site.pids("q"))
+    (site.folder / "slow").unlink()
+    assert ask.wait(10) == 0
