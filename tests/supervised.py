@@ -51,6 +51,10 @@ _SPEC = WorkerSpec(
     nice=None,
     umask=None,
     limits=Limits(),
+    max_messages=None,
+    max_age=None,
+    max_rss=None,
+    recycle_share=0.25,
     output="inherit",
 )
 # What every module of handlers begins with. A note is one write, so notes do not mix.

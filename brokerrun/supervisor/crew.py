@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.slot import Phase, Signal
 from brokerrun.supervisor.spec import WorkerSpec, make_of
 
-ROLLING_SHARE: Final = 0.25  # of a worker's processes, at least one, have a successor at once
 Steps = Iterator[tuple[Place, Signal]]
 
 
@@ -122,7 +120,8 @@ class Crew:
         present = [place for place in self.places if not place.leaving]
         heirs = len(present) - len({place.number for place in present})
         finishing = len(self.places) - len(present)
-        return heirs < max(1, int(self.wanted * ROLLING_SHARE)) and finishing <= self.wanted
+        most = max(1, int(self.wanted * self.spec.recycle_share))
+        return heirs < most and finishing <= self.wanted
 
     def _forget_those_who_went(self) -> None:
         for old in [p for p in self.places if p.leaving and p.phase is Phase.DOWN]:

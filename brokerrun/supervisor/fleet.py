@@ -230,9 +230,14 @@ class Fleet:
             data = process.channel.recv(1024)
         except OSError:
             data = b""
-        said = msgspec.json.decode(data, type=wire.FromWorker) if data else None
-        born = born_at(said.pid) if said is not None else 0
-        if said is None or not born or self.slots is None:
+        said: wire.FromWorker | None = (
+            msgspec.json.decode(data, type=wire.FromWorker) if data else None
+        )
+        if place.phase is not Phase.BOOTING:
+            self._heard(place, process, said)
+            return
+        born = born_at(said.pid) if isinstance(said, wire.Forked | wire.Hello) else 0
+        if not isinstance(said, wire.Forked | wire.Hello) or not born or self.slots is None:
             if place.pid and born_at(place.pid):
                 self.selector.unregister(process.channel)  # it dies: reap says how
             else:
@@ -241,9 +246,16 @@ class Fleet:
         place.pid = said.pid
         self.slots[place.index].announce(said.pid, born)
         if isinstance(said, wire.Hello):
-            self.selector.unregister(process.channel)
             self.restraints.hold(place.name, place.pid, place.spec)
             self._tell(place, Signal.READY)
+
+    def _heard(self, place: Place, process: Process, said: wire.FromWorker | None) -> None:
+        """Hear one that was ready: it wants a successor, or is gone."""
+        if isinstance(said, wire.Worn):
+            self.log.info("worker_worn", worker=place.name, pid=place.pid, why=said.why)
+            place.make = None
+        elif said is None:
+            self.selector.unregister(process.channel)
 
     def _go(self, place: Place) -> None:
         try:

@@ -23,7 +23,7 @@ from brokerrun.supervisor.envfile import EnvFile, read_env_file
 from brokerrun.supervisor.limits import Limits, limits, niceness, umask
 from brokerrun.supervisor.scaling import Elastic
 from brokerrun.supervisor.slotfile import MOST_IDS
-from brokerrun.supervisor.units import duration, rate, shown, span
+from brokerrun.supervisor.units import duration, rate, shown, size, span
 
 INHERIT: Final = "inherit"
 QUEUE: Final = "{queue}"  # stands for the worker's queue in the names of other queues
@@ -50,6 +50,9 @@ class WorkerSpec:
     dead_letter: None: a message is dropped after its last attempt.
     env, env_file: Set in the worker beside what it inherits; env goes before env_file.
     nice, umask: None: as the supervisor's.
+    max_messages, max_age, max_rss: What a process has done, or is, when it is replaced: a count,
+        seconds, bytes.
+    recycle_share: At most this share of the processes has a successor on its way at once.
     output: "inherit", "prefix", "json", or "file:" and a path with {worker} and {slot}.
     """
 
@@ -76,6 +79,10 @@ class WorkerSpec:
     nice: int | None
     umask: int | None
     limits: Limits
+    max_messages: int | None
+    max_age: float | None
+    max_rss: int | None
+    recycle_share: float
     output: str
 
     @property
@@ -360,6 +367,11 @@ def _env_file(value: object, folder: str) -> EnvFile:
     return read_env_file(_path(value, folder))
 
 
+def _share(value: object, folder: str) -> float:
+    kind = Annotated[float, msgspec.Meta(gt=0, le=1)]
+    return float(_typed(kind, "a share above 0 and up to 1, like 0.25")(value, folder))
+
+
 def _output(value: object, folder: str) -> str:
     text: str = _text(value, folder)
     form, separator, path = text.partition(":")
@@ -418,6 +430,10 @@ SHARED: Final[dict[str, Key]] = {
     "nice": Key(_either(False, None, _one(niceness)), False, number=True),
     "umask": Key(_either(False, None, _one(umask)), False),
     "limits": Key(_one(limits), {}),
+    "max_messages": Key(_either(False, None, _whole(MAX_RUNS)), False, number=True),
+    "max_age": Key(_either(False, None, _one(_above_zero)), False),
+    "max_rss": Key(_either(False, None, _one(size)), False),
+    "recycle_share": Key(_share, 0.25, Cost.LIVE),
     "output": Key(_output, INHERIT),
 }
 # What only [workers.NAME] may say; a queue not named is called like its worker.

@@ -34,6 +34,7 @@ from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
 from brokerrun.supervisor.standard import print_into
+from brokerrun.supervisor.wear import Wear
 from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
@@ -170,7 +171,7 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
         channel.setblocking(False)
         worker = Worker(
             spec, handler, store, slot, request.owner, log, _Told(stop, channel),
-            [stop.fd, channel.fileno()],
+            Wear(spec, lambda why: _ask_for_heir(channel, why)), [stop.fd, channel.fileno()],
         )  # fmt: skip
         worker.run()
     except ConnectionError:
@@ -183,6 +184,11 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _ask_for_heir(channel: socket.socket, why: str) -> None:
+    with suppress(OSError):  # the supervisor is gone: that ends us soon
+        channel.send(msgspec.json.encode(wire.Worn(why)))
 
 
 class _Stop:

@@ -80,7 +80,13 @@ class Prints(msgspec.Struct, frozen=True):
     file: str
 
 
+class Worn(msgspec.Struct, frozen=True, tag="worn"):
+    """Worker to supervisor: it has served, and wants a successor."""
+
+    why: str
+
+
 FromTemplate = Importing | Imported
-FromWorker = Forked | Hello
+FromWorker = Forked | Hello | Worn
 MOST_BYTES = 1 << 20
 GO = b"go"

@@ -22,6 +22,7 @@ from brokerrun.errors import StoreBusy, StoreFull
 from brokerrun.supervisor.handlers import Dead, Drop, Handler, Job, Retry, Snooze
 from brokerrun.supervisor.slotfile import MOST_IDS, Slot
 from brokerrun.supervisor.spec import WorkerSpec
+from brokerrun.supervisor.wear import Wear
 
 _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
@@ -44,6 +45,7 @@ class Worker:
         owner: int,
         log: Any,
         stopping: Callable[[], bool],
+        wear: Wear,
         wake_fds: Sequence[int],
     ):
         self.spec, self.handler, self.store, self.slot, self.owner = (
@@ -53,7 +55,7 @@ class Worker:
             slot,
             owner,
         )
-        self.log, self.stopping, self.wake_fds = log, stopping, wake_fds
+        self.log, self.stopping, self.wear, self.wake_fds = log, stopping, wear, wake_fds
         self.policy = spec.policy()
         self.pid, self.host = os.getpid(), socket.gethostname()
         self.batch = spec.prefetch or 1
@@ -63,6 +65,9 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; give back what was not begun, and leave nothing unsettled."""
         while not self.stopping():
+            if self.wear.out():
+                self._rest()
+                continue
             claims = self._claim()
             if claims:
                 self._handle(claims)
@@ -71,13 +76,21 @@ class Worker:
         self._settle([])
         self.store.flush()
 
+    def _rest(self) -> None:
+        """Begin nothing more: a successor comes."""
+        self._settle([])
+        self.store.flush()
+        self.wear.wait(self.wake_fds)
+
     def _wait(self) -> None:
         with suppress(StoreBusy, StoreFull):  # then it is looked again, and said there
-            self.store.wait([self.spec.queue], _IDLE_SECONDS, self.wake_fds)
+            seconds = self.wear.seconds(_IDLE_SECONDS)
+            self.store.wait([self.spec.queue], seconds, self.wake_fds)
 
     def _claim(self) -> list[Claim]:
         """Acknowledge the last batch and claim the next, in one transaction."""
-        wanted = Wanted(self.spec.queue, self.owner, self.batch, self.spec.hold)
+        limit = self.wear.room(self.batch)
+        wanted = Wanted(self.spec.queue, self.owner, limit, self.spec.hold)
         finished, self._finished = self._finished, []
         effects, claims = self._patiently(lambda: self.store.work(finished, wanted, late=True))
         self._tell_lost(finished, effects)
@@ -91,9 +104,10 @@ class Worker:
         self.slot.begin_claim(claims[0].receipt, [c.id for c in claims], time.monotonic_ns())
         done = 0
         while done < len(claims):
-            if self.stopping():
+            if self.stopping() or self.wear.out():
                 self._settle([release(c.id, c.receipt) for c in claims[done:]])
                 break
+            self.wear.count()
             self._end(claims[done], self._run(claims[done]))
             done += 1
             if self.slot.advance(time.monotonic_ns()) and done < len(claims):

@@ -68,6 +68,8 @@ def test_what_is_not_said_is_as_documented(tmp_path: Path) -> None:
     assert (spec.timeout, spec.grace, spec.boot_timeout) == (None, 30.0, 30.0)
     assert (spec.env, spec.cwd) == ({}, str(tmp_path))
     assert spec.output == "inherit"
+    assert (spec.max_messages, spec.max_age, spec.max_rss) == (None, None, None)
+    assert spec.recycle_share == 0.25
     assert (spec.env_file, spec.user, spec.group) == (None, None, None)
     assert (spec.nice, spec.umask, spec.limits) == (None, None, Limits())
     assert (instance.database, instance.name) == (str(tmp_path / ".broker.db"), "default")
@@ -234,7 +236,12 @@ WRONG_WORKER = [
     ("Timeout = '1s'", "did you mean 'timeout'?"),
     ("preload = []", "workers.a.preload: unknown key here; it belongs in [brokerrun]"),
     ("crash_limt = '1/1s'", "unknown key; did you mean 'crash_limit' in [brokerrun]?"),
-    ("max_rss = '1GB'", "workers.a.max_rss: unknown key"),
+    ("max_rss = 512", "expected a size like '512MB' or '1GiB', got 512: write the unit"),
+    ("max_rss = '512mb'", "expected a size like '512MB' or '1GiB', got '512mb'"),
+    ("max_messages = 0", "workers.a.max_messages: expected a whole number from 1"),
+    ("max_age = '0s'", "expected a duration above 0s, got '0s'"),
+    ("recycle_share = 0", "workers.a.recycle_share: expected a share above 0 and up to 1"),
+    ("recycle_share = 1.5", "like 0.25, got 1.5"),
     ("processes = 0", "workers.a.processes: expected 'cpu', 'cpu/2' or a whole number from 1 to"),
     ("processes = '2'", "got '2'"),
     ("processes = 'cpu/0'", "got 'cpu/0'"),

@@ -44,6 +44,7 @@ from brokerrun.supervisor.slotfile import (
     open_slot,
     read_left,
 )
+from brokerrun.supervisor.wear import Wear
 from brokerrun.supervisor.worker import Worker
 
 DEATH = Death(Cause.ITSELF, pid=1, host="h", signal=9, reason="worker killed by SIGKILL")
@@ -194,7 +195,15 @@ class Site:
         slot.reset(owner)
         spec = replace(SPEC, prefetch=self.batch)
         worker = self.kind(
-            spec, Handler(handle, Form.JOB), store, slot, owner, logger(), stopping, []
+            spec,
+            Handler(handle, Form.JOB),
+            store,
+            slot,
+            owner,
+            logger(),
+            stopping,
+            Wear(spec, ask=print),
+            [],
         )
         dies = {} if line is None else {line: [lambda: os.kill(os.getpid(), signal.SIGKILL)]}
         counter = Lines(self.traced, dies)
