@@ -114,7 +114,7 @@ def test_a_successor_that_does_not_come_up_costs_patience_but_no_standstill(site
             note("by", os.getpid(), job.body)
         """
     )
-    site.configure(q={"max_messages": 2, "boot_timeout": "1s"})
+    site.configure(q={"max_messages": 2, "boot_timeout": "3s"})
     site.start()
     site.release("broken")
     site.write("q", *"abcd")
@@ -174,7 +174,7 @@ def test_a_worn_process_that_is_killed_is_replaced_and_its_message_not_lost(site
 
 def test_a_stopped_supervisor_lets_worn_processes_work_on(site: Site) -> None:
     site.handlers(BY_PID)
-    site.configure(q={"max_messages": 2, "boot_timeout": "1s"})
+    site.configure(q={"max_messages": 2, "boot_timeout": "3s"})
     site.start()
     site.supervisor.send_signal(signal.SIGSTOP)
     try:

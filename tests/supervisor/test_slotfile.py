@@ -438,7 +438,17 @@ class AskBack:
     def _work(self, lines: Lines) -> bool:
         store: Any = self.rows
         handler, spec = Handler(self._handle, Form.JOB), replace(SPEC, prefetch=3)
-        worker = Worker(spec, handler, store, self.slot, self.owner, logger(), lambda: False, [])
+        worker = Worker(
+            spec,
+            handler,
+            store,
+            self.slot,
+            self.owner,
+            logger(),
+            lambda: False,
+            Wear(spec, ask=print),
+            [],
+        )
         claims = worker._claim()
         try:
             sys.settrace(lines.trace)
