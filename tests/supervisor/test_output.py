@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_written_is_named_and_stops_nobody(site: Site) -> 
 def test_who_inherits_prints_where_the_supervisor_does_and_nothing_is_started(site: Site) -> None:
     site.handlers(PRINTS)
     site.configure(q={})
-    site.start()
+    site.start(PYTHONUNBUFFERED="")
     site.write("q", "a")
     for line in ("said a", "complained a", "raw a", "child", "child-error"):
         said(site, line)
@@ -149,7 +149,7 @@ def test_the_last_line_is_not_lost_without_its_end_at_death(site: Site, end: str
         """
     )
     site.configure(q={"output": "prefix", "crashes": 1})
-    site.start()
+    site.start(PYTHONUNBUFFERED="")  # whatever our own surroundings say
     site.write("q", "a")
     said(site, "q.1 | last")
     assert lines(site).count("q.1 | first") == 1
