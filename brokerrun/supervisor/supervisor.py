@@ -24,6 +24,7 @@ from brokerrun.core.model import Instance
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, WaitTimedOut
+from brokerrun.supervisor.backlogs import Backlogs
 from brokerrun.supervisor.control import ControlServer, Reply, socket_path
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
@@ -40,7 +41,7 @@ from brokerrun.supervisor.processes import (
 from brokerrun.supervisor.reload import Reload
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
-from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.spec import Config, processes_at_first
 from brokerrun.supervisor.templates import Templates
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
@@ -102,6 +103,7 @@ class Supervisor:
         self.fleet = Fleet(
             self.config, self.selector, self.keeper, path, self.log, looped=self._looped
         )
+        self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
         self._emptied = Emptied(self.keeper, self._served_queues)
         self.keeper.start()
         control = None
@@ -197,7 +199,7 @@ class Supervisor:
             name=self.name,
             pid=os.getpid(),
             database=self.database,
-            workers=",".join(f"{s.name}={s.processes}" for s in self.config.workers),
+            workers=",".join(f"{s.name}={processes_at_first(s)}" for s in self.config.workers),
         )
 
     # -------------------------------------------------------------------------------- the loop
@@ -208,6 +210,7 @@ class Supervisor:
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
+            self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
             if self.drain and not self.stopping:
