@@ -82,6 +82,7 @@ class Supervisor:
         self._mark = 0
         self.waits = Waits()
         self.reloading: Reload | None = None
+        self._hung_up = False
 
     def run(self) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -288,9 +289,14 @@ class Supervisor:
     ) -> None:
         """Be what the file says by now, after any reload that is under way."""
         reload = Reload(self, reply, dry=dry, roll=roll, within=within)
+
+        def begin() -> None:
+            self._hung_up = False
+            reload.begin()
+
         self.waits.add(
             lambda: self.reloading is None and self.fleet.slots is not None,
-            reload.begin,
+            begin,
             reply,
             within,
             f"another reload is under way after {within:g} s",
@@ -355,7 +361,8 @@ class Supervisor:
             self.fleet.reap()
         elif signum in (signal.SIGTERM, signal.SIGINT):
             self.stop(signal.Signals(signum).name)
-        elif signum == signal.SIGHUP:
+        elif signum == signal.SIGHUP and not self._hung_up:
+            self._hung_up = True  # until it begins: the file is read only then
             self.reload(lambda answer: None)
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -364,8 +371,6 @@ class Supervisor:
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
-        if self.reloading is not None:
-            self.reloading.templates.close()
         self.fleet.templates.close()
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
