@@ -18,6 +18,7 @@ from brokerrun.core.retry import acknowledge, release
 from brokerrun.errors import StoreError
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.aftermath import Aftermath
+from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fate import Cause
 from brokerrun.supervisor.keeper import Keeper
 from brokerrun.supervisor.place import Place
@@ -161,6 +162,11 @@ class Fleet:
     def seen(self, place: Place) -> InHand | None:
         """Read the slot of a place that is alive."""
         return self._seen(place) if place.alive else None
+
+    def busy(self, crew: Crew) -> int:
+        """Count the processes of a worker that have a message in hand."""
+        slots = [self.seen(place) for place in crew.places]
+        return sum(seen is not None and seen.busy for seen in slots)
 
     # -------------------------------------------------------------------------------- templates
 

@@ -24,6 +24,7 @@ from brokerrun.core.model import Instance
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, WaitTimedOut
+from brokerrun.supervisor.backlogs import Backlogs
 from brokerrun.supervisor.control import ControlServer, Reply, socket_path
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
@@ -40,7 +41,7 @@ from brokerrun.supervisor.processes import (
 from brokerrun.supervisor.reload import Reload
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
-from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.spec import Config, processes_at_first
 from brokerrun.supervisor.templates import Templates
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
@@ -82,6 +83,7 @@ class Supervisor:
         self._mark = 0
         self.waits = Waits()
         self.reloading: Reload | None = None
+        self._hung_up = False
 
     def run(self) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -103,6 +105,7 @@ class Supervisor:
         self.fleet = Fleet(
             self.config, self.selector, self.keeper, path, self.log, looped=self._looped
         )
+        self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
         self._emptied = Emptied(self.keeper, self._served_queues)
         self.keeper.start()
         control = None
@@ -198,7 +201,7 @@ class Supervisor:
             name=self.name,
             pid=os.getpid(),
             database=self.database,
-            workers=",".join(f"{s.name}={s.processes}" for s in self.config.workers),
+            workers=",".join(f"{s.name}={processes_at_first(s)}" for s in self.config.workers),
         )
 
     # -------------------------------------------------------------------------------- the loop
@@ -209,6 +212,7 @@ class Supervisor:
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
+            self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
             if self.drain and not self.stopping:
@@ -286,9 +290,14 @@ class Supervisor:
     ) -> None:
         """Be what the file says by now, after any reload that is under way."""
         reload = Reload(self, reply, dry=dry, roll=roll, within=within)
+
+        def begin() -> None:
+            self._hung_up = False
+            reload.begin()
+
         self.waits.add(
             lambda: self.reloading is None and self.fleet.slots is not None,
-            reload.begin,
+            begin,
             reply,
             within,
             f"another reload is under way after {within:g} s",
@@ -353,7 +362,8 @@ class Supervisor:
             self.fleet.reap()
         elif signum in (signal.SIGTERM, signal.SIGINT):
             self.stop(signal.Signals(signum).name)
-        elif signum == signal.SIGHUP:
+        elif signum == signal.SIGHUP and not self._hung_up:
+            self._hung_up = True  # until it begins: the file is read only then
             self.reload(lambda answer: None)
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -362,8 +372,6 @@ class Supervisor:
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
-        if self.reloading is not None:
-            self.reloading.templates.close()
         self.fleet.templates.close()
         self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:

@@ -221,6 +221,17 @@ def test_a_drain_of_all_ends_the_supervisor(site: Site) -> None:
     assert not site.there("q")
 
 
+def test_a_run_that_drains_does_not_wait_for_a_paused_worker(site: Site) -> None:
+    site.handlers(ONE)
+    site.configure(q={"paused": True}, other={})
+    site.write("q", "m")
+    site.write("other", "o")
+    site.start("--drain", ready=False)
+    assert site.ends(10) == 0
+    assert site.notes("done") == ["done o"]
+    assert [(m.body, m.attempts) for m in site.there("q")] == [("m", 0)]
+
+
 # --------------------------------------------------------------------------------------- restart
 
 

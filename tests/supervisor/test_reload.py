@@ -149,6 +149,22 @@ def test_what_only_a_new_start_can_change_is_refused(site: Site) -> None:
     assert site.pids() == before
 
 
+def test_many_hups_are_few_reloads_and_the_last_file_counts(site: Site) -> None:
+    started(site, q={})
+    (before,) = site.pids()
+    site.handlers(CODE.format(version="slow") + "    time.sleep(0.3)\n")
+    for n in range(20):
+        site.supervisor.send_signal(signal.SIGHUP)
+        due = time.monotonic() + 0.02
+        eventually(lambda: time.monotonic() > due)  # noqa: B023
+        if n == 10:
+            code(site, "last")
+    assert reload(site) == {"q": "same"}  # it comes after all of them
+    assert site.log().count("event=reloaded") <= 5
+    eventually(lambda: before not in site.pids())
+    assert handled_by(site, "q", "m") == "last m None"
+
+
 def test_hup_reloads(site: Site) -> None:
     started(site, q={})
     (before,) = site.pids()
