@@ -11,7 +11,7 @@ import pytest
 from supervised import Site, spec_of
 from support import eventually
 
-from brokerrun.supervisor.wear import due
+from brokerrun.supervisor.wear import Wear, due
 
 BY_PID = """
     def q(job):
@@ -60,6 +60,17 @@ def test_the_firmest_reason_decides(
     assert due(spec_of(), done, age, rss) is None
 
 
+def test_no_more_is_claimed_than_may_still_be_begun() -> None:
+    wear = Wear(spec_of(max_messages=3), ask=print)
+    assert wear.room(64) == 3
+    wear.count()
+    assert (wear.room(64), wear.room(1)) == (2, 1)
+    for _ in range(4):
+        wear.count()
+    assert wear.room(64) == 1  # no successor came up: it works on
+    assert Wear(spec_of(), ask=print).room(64) == 64
+
+
 # -------------------------------------------------------------------------------------- messages
 
 
@@ -94,12 +105,14 @@ def test_of_16_never_more_than_a_quarter_is_away_though_all_are_due_at_once(site
     site.start()
     first = set(site.pids())
     site.write("q", *map(str, range(16 * 12)))
-    fewest = 16
+    fewest, most = 16, 0
     while site.there("q"):
-        working = sum(row["state"] in ("idle", "busy") for row in site.workers())
-        fewest = min(fewest, working)
+        states = [row["state"] for row in site.workers()]
+        fewest = min(fewest, sum(state in ("idle", "busy") for state in states))
+        most = max(most, states.count("booting"))
     eventually(lambda: not first & set(site.pids()), 15)
     assert fewest >= 12
+    assert most <= 4
     assert sum(counts(site).values()) == 16 * 12
     assert max(counts(site).values()) <= 6
     assert site.stop() == 0
