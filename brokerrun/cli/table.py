@@ -56,7 +56,7 @@ def _workers(rows: list[WorkerRow]) -> None:
         ],
     )
     for row in rows:
-        if row["state"] == "backoff" and row["reason"]:
+        if row["state"] in ("backoff", "paused") and row["reason"]:
             click.echo(f"  {row['worker']}.{row['number']}: {row['reason']}")
 
 

@@ -13,6 +13,7 @@ from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.slot import Phase, Signal
 from brokerrun.supervisor.spec import WorkerSpec, make_of
 
+_DEAD: Final = (Phase.DOWN, Phase.WAITING)
 Steps = Iterator[tuple[Place, Signal]]
 
 
@@ -85,23 +86,20 @@ class Crew:
         elif holders[0].phase is Phase.RETIRING:  # resumed, while it still finishes
             holders[0].leaving = True
             yield self._begin(allot(self, number))
-        else:
-            yield from self._renew(holders[0])
+        elif holders[0].phase in _DEAD:
+            yield self._begin(holders[0])
 
     def _hand_over(self, old: Place, heir: Place) -> Steps:
-        """Let the old one go where its successor works, or where it works no longer itself."""
+        """Let the old one go where its successor works, or where it works no longer itself.
+
+        A successor that is stale before it works comes up all the same: where changes follow each
+        other faster than a process starts, nobody would be replaced otherwise.
+        """
         if heir.phase is Phase.RUNNING or old.phase is not Phase.RUNNING:
             old.leaving = True
             yield old, Signal.RETIRE
-        if not self._fresh(heir):
-            yield from self._renew(heir)
-
-    def _renew(self, place: Place) -> Steps:
-        """Have a place start as what the worker is by now, unless its process works."""
-        if place.phase in (Phase.DOWN, Phase.WAITING):
-            yield self._begin(place)
-        elif place.phase is Phase.BOOTING:
-            yield place, Signal.RETIRE
+        if not self._fresh(heir) and heir.phase in _DEAD:
+            yield self._begin(heir)
 
     def _begin(self, place: Place) -> tuple[Place, Signal]:
         place.spec, place.make = self.spec, self.make

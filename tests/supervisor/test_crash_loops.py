@@ -95,10 +95,6 @@ def costs(site: Site, seconds: float) -> float:
     return share
 
 
-def test_a_crash_loop_costs_few_lines_and_heals(site: Site) -> None:
-    assert costs(site, 4) < 0.1
-
-
 @pytest.mark.slow
 def test_a_crash_loop_of_fifteen_seconds(site: Site) -> None:
     share = costs(site, 15)
@@ -113,7 +109,7 @@ def test_a_module_that_hangs_at_import_is_replaced_and_the_others_do_not_notice(
     (site.folder / "apart").mkdir()
     hangs = "note('imports'); os.path.exists(HERE + '/sick') and time.sleep(99)\n"
     site.handlers(hangs + "def handle(job): note('done', job.body)\n", "hangs")
-    site.configure(q={}, other={"handler": "hangs:handle", "boot_timeout": "1s", "cwd": "apart"})
+    site.configure(q={}, other={"handler": "hangs:handle", "boot_timeout": "700ms", "cwd": "apart"})
     site.start(ready=False)
     eventually(lambda: len(site.pids()) == 2, 20)
     before = site.pids("q")

@@ -198,13 +198,20 @@ def test_old_ones_that_take_long_to_finish_do_not_pile_up_without_bound() -> Non
     assert len(stage.crew.places) <= 2 * 2 + 2
 
 
-def test_a_successor_that_is_stale_itself_is_replaced_before_it_was_ready() -> None:
+def test_changes_that_come_faster_than_a_process_starts_do_not_stop_the_roll() -> None:
     stage = settled(processes=1)
-    stage.crew.restart()
-    stage.step()
-    stage.crew.become(spec_of(max_attempts=9), "")
+    for round_ in range(1, 10):
+        stage.crew.become(spec_of(max_attempts=2 * round_), "")
+        stage.step()
+        stage.crew.become(spec_of(max_attempts=2 * round_ + 1), "")
+        stage.step()
+        stage.ready(stage.started[-1])
+        stage.step()
+        for place in [p for p in stage.crew.places if p.phase is Phase.RETIRING]:
+            stage.end(place)
+        assert 2 * round_ in [place.spec.max_attempts for place in stage.crew.places]
     stage.settle()
-    assert [place.spec.max_attempts for place in stage.crew.places] == [9]
+    assert [place.spec.max_attempts for place in stage.crew.places] == [19]
 
 
 LIVE = [

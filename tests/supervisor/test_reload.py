@@ -52,7 +52,7 @@ def handled_by(site: Site, queue: str, body: str) -> str:
 def test_a_reload_of_what_is_the_same_changes_nothing(site: Site) -> None:
     started(site, q={"processes": 2}, other={})
     before, templates = site.pids(), site.templates()
-    for _ in range(3):
+    for _ in range(2):
         assert reload(site) == {"q": "same", "other": "same"}
     assert site.pids() == before
     eventually(lambda: len(site.templates()) == len(templates))
@@ -105,9 +105,12 @@ def test_an_old_process_finishes_its_message_while_the_new_one_works(site: Site)
     assert len(site.notes()) == 2
 
 
-@pytest.mark.parametrize("fault", ["1 / 0", "os._exit(3)", "time.sleep(99)"])
+@pytest.mark.parametrize(
+    "fault",
+    ["1 / 0", pytest.param("os._exit(3)", marks=pytest.mark.slow), "time.sleep(99)"],
+)
 def test_code_that_cannot_be_imported_leaves_the_old_fleet(site: Site, fault: str) -> None:
-    started(site, q={"boot_timeout": "2s"})
+    started(site, q={"boot_timeout": "1s"})
     before = site.pids()
     site.handlers(fault + "\n")
     done = site.run("reload")
@@ -165,15 +168,6 @@ def test_many_hups_are_few_reloads_and_the_last_file_counts(site: Site) -> None:
     assert handled_by(site, "q", "m") == "last m None"
 
 
-def test_hup_reloads(site: Site) -> None:
-    started(site, q={})
-    (before,) = site.pids()
-    code(site, "second")
-    site.supervisor.send_signal(signal.SIGHUP)
-    eventually(lambda: before not in site.pids(), 10)
-    assert handled_by(site, "q", "m") == "second m None"
-
-
 def test_a_number_set_by_hand_and_a_pause_outlive_a_reload_of_other_keys(site: Site) -> None:
     started(site, q={}, other={})
     site.run("scale", "q=3")
@@ -198,6 +192,10 @@ def test_a_stop_during_a_reload_is_obeyed(site: Site) -> None:
     assert ask.wait(5) == 3
 
 
+def _versions(site: Site) -> int:
+    return len({(words[0], words[2]) for words in map(str.split, site.notes())})
+
+
 def reload_under_load(site: Site, seconds: float) -> None:
     """Reload new code and other settings all the while; count what became of the messages."""
     site.handlers("def handle(job): note('still', job.body, 'x')\n", "still")
@@ -206,7 +204,7 @@ def reload_under_load(site: Site, seconds: float) -> None:
     started(site, q={"processes": 2}, still=still)
     unchanged = site.pids("still")
     sent, begun, rounds, least = 0, time.monotonic(), 0, 10**9
-    while time.monotonic() - begun < seconds:
+    while (passed := time.monotonic() - begun) < seconds or (passed < 30 and _versions(site) < 3):
         code(site, "version" + "x" * (rounds % 7))
         env = {"COLOUR": str(rounds)} if rounds % 3 == 0 else {}
         site.configure(q={"processes": 2 + rounds % 2, "env": env}, still=still)
@@ -223,20 +221,20 @@ def reload_under_load(site: Site, seconds: float) -> None:
     words = [line.split() for line in site.notes()]
     bodies = [f"m{n}" for n in range(sent)] + [f"s{n}" for n in range(0, sent, 5)]
     assert sorted(word[1] for word in words) == sorted(bodies)  # none lost, none doubled
-    versions = {(word[0], word[2]) for word in words}
-    assert len(versions) > 2  # code of several rounds worked
+    versions = _versions(site)
+    assert versions > 2  # code of several rounds worked
     assert least > 0
     assert site.pids("still") == unchanged
     assert "worker_died" not in site.log()
     assert "message_settled" not in site.log()
     assert [site.ids(f"{queue}.dlq") for queue in ("q", "still")] == [[], []]
     print(f"{rounds} reloads, {site.log().count('event=reloaded')} carried out,")
-    print(f"{sent} messages by {len(versions)} versions, least in half a second: {least}")
+    print(f"{sent} messages by {versions} versions, least in half a second: {least}")
     assert site.stop() == 0
 
 
 def test_reloads_under_load_lose_double_and_burn_nothing(site: Site) -> None:
-    reload_under_load(site, 4)
+    reload_under_load(site, 5)
 
 
 @pytest.mark.slow
