@@ -18,6 +18,7 @@ from brokerrun.core.activity import ActivityWaiter
 from brokerrun.core.backends import open_store
 from brokerrun.core.backends.sqlite.sqliterunner import SetupPhase, SQLiteRunner
 from brokerrun.core.ids import parse_bound, parse_id
+from brokerrun.core.settings import settings_for
 from brokerrun.core.sqlrunner import SQLRunner
 from brokerrun.errors import (
     BrokerrunError,
@@ -51,7 +52,7 @@ class TimestampGenerator:
     """Gives ids as messages have them, through a runner: unique and growing, whoever asks."""
 
     def __init__(self, runner: SQLRunner):
-        self._store = open_store(runner)
+        self._store = open_store(runner, settings=settings_for(None))
         self._last: int | None = None
 
     def generate(self) -> int:

@@ -97,6 +97,11 @@ class Lease:
                 return broker.store.extend(self.id, self._claim.receipt, seconds)
             return broker.store.holding(self.id, self._claim.receipt) is not None
 
+    def _gone(self, broker: Broker) -> bool:
+        """Tell whether the caller committed the ack."""
+        receipt = self._claim.receipt
+        return self._acked_within is not None and broker.store.holding(self.id, receipt) is None
+
     def _settle(self, settlement: Settlement) -> bool:
         with self._leases.call() as broker:
             effects = broker.store.work([settlement])[0]
@@ -175,8 +180,10 @@ class Leases:
         left = [lease for lease in self._leases if not lease.settled]
         if left:
             with self.call() as broker:
-                inside = self._writable(broker, left)
-                inside.store.work([self._given_back(lease, error) for lease in left])
+                back = [each for each in left if not each._gone(broker)]
+                if back:
+                    inside = self._writable(broker, back)
+                    inside.store.work([self._given_back(lease, error) for lease in back])
         for lease in left:
             lease.settled, lease._acked_within = True, None
         self._settled()
@@ -188,7 +195,8 @@ class Leases:
         A rollback leaves the messages to an owner that lives no more: ready again at once.
         """
         for lease in left:
-            if getattr(lease._acked_within, "in_transaction", False):
+            within, receipt = lease._acked_within, lease._claim.receipt
+            if within is not None and broker.store.awaited(within, lease.id, receipt):
                 return broker.within(lease._acked_within)
         return broker
 

@@ -113,6 +113,7 @@ class Queue(Moves, Closing):
         It is there when the caller commits, and never if the caller rolls back. The write lock is
         the caller's until then: other writers wait for it, calls of this process without *within*
         too. How well it survives a power cut is for the connection to say (`pragma synchronous`).
+        Before SQLite 3.51.3 the connection checkpoints no more; any other write sees to the log.
 
         Args:
             within: An `sqlite3.Connection` to the database of the queue. One that begins
@@ -120,7 +121,8 @@ class Queue(Moves, Closing):
                 Close it before a fork: a child of a process that has it open cannot use the queue.
 
         Raises:
-            UsageError: It is in no transaction, or is open on another database.
+            UsageError: It is in no transaction, is open on another database, or has a temporary
+                table by the name of one of ours.
             StoreRefused: The database is none of brokerrun's yet: `broker init` makes one.
             StoreBusy: Another writer kept the lock, or wrote since the transaction first read.
         """

@@ -42,6 +42,10 @@ class Store(Protocol):
         """
         ...
 
+    def awaited(self, connection: object, message: int, receipt: int) -> bool:
+        """Tell whether the end of a claim waits for the commit of the caller's transaction."""
+        ...
+
     def put(
         self, queue: str, bodies: Sequence[str], *, delay: float = 0.0, priority: int = 0
     ) -> list[int]:

@@ -256,7 +256,7 @@ def test_cleanup_leaves_nothing(broker: Shell) -> None:
     assert broker("--cleanup --json").json == [{"database": broker.database, "deleted": False}]
     broker.ok("write q x")
     broker.store.close()
-    Path(broker.database + ".birth").touch()
+    Path(broker.database + "-journal").touch()
     Path(broker.database + ".default.slots").touch()  # a supervisor was here
     assert broker("--cleanup --json").json[0]["deleted"] is True
     assert os.listdir(broker.folder) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import threading
@@ -263,6 +264,93 @@ def test_a_beginning_that_fails_for_now_is_tried_again(database: str, error: Exc
     assert queue.read() == "a"
 
 
+def test_a_commit_that_fails_is_rolled_back_and_holds_nobody_up(database: str) -> None:
+    class Failing(Wrapping):
+        left = 1
+
+        def commit(self) -> None:
+            if self.left and "insert into message" in " ".join(self.log):
+                self.left = 0
+                raise sqlite3.OperationalError("disk is on fire")
+            super().commit()
+
+    queue = Queue("q", runner=Failing(PlainRunner(database)))
+    with pytest.raises(OperationalError, match="on fire"):
+        queue.write("a")
+    Queue("q", database).write("b")
+    assert queue.read_many(5) == ["b"]
+
+
+def test_a_checkpoint_that_fails_takes_nothing_back(database: str) -> None:
+    config = {"BROKER_WAL_AUTOCHECKPOINT": 4, "BROKER_BUSY_TIMEOUT": 50}
+    queue = Queue("q", runner=PlainRunner(database), config=config)
+    queue.write("x" * 50_000)
+    other = sqlite3.connect(database, isolation_level=None)
+    with Queue("q", database, persistent=True).call() as broker:
+        lockfile = broker.store.connection.lockfile  # type: ignore[attr-defined]
+        lockfile.enter(1)
+        try:
+            idents = [queue.write("y" * 50_000) for _ in range(3)]
+        finally:
+            lockfile.leave()
+    assert len(set(idents)) == 3
+    other.close()
+    assert queue.stats().pending == 4
+
+
+def test_rows_that_are_no_texts_are_refused(database: str) -> None:
+    runner = PlainRunner(database)
+    runner.connection.text_factory = bytes
+    with pytest.raises(UsageError, match="expected rows with texts"):
+        Queue("q", runner=runner).write("a")
+    runner.close()
+
+
+def test_an_application_that_opened_the_empty_file_first_loses_nothing(database: str) -> None:
+    connection = sqlite3.connect(database)
+    connection.execute("select * from sqlite_master").fetchall()
+    queue = Queue("q", database)
+    queue.write_many(["a", "b", "c"])
+    connection.execute("select count(*) from message").fetchone()
+    queue.write("d")
+    connection.close()
+    assert queue.read_many(9) == ["a", "b", "c", "d"]
+
+
+def test_many_make_one_database_at_once_by_runner_and_by_path(database: str) -> None:
+    def write(number: int) -> None:
+        runner = PlainRunner(database) if number % 2 else None
+        queue = Queue("q", runner=runner) if runner else Queue("q", database)
+        for each in range(5):
+            queue.write(f"{number}.{each}")
+
+    for child in [Child(lambda _, n=n: write(n)) for n in range(6)]:  # type: ignore[misc]
+        child.ends_well()
+    assert Queue("q", database).stats().pending == 30
+
+
+def test_a_statement_that_begins_with_with_may_write(database: str) -> None:
+    runner = SQLiteRunner(database)
+    runner.run("create table orders(number)")
+    runner.run("with one(n) as (values (1)) insert into orders select n from one")
+    assert list(runner.run("select * from orders", fetch=True)) == [(1,)]
+    runner.close()
+
+
+def test_dropped_queues_that_waited_leave_no_descriptor(database: str) -> None:
+    def wait() -> None:
+        queue = Queue("q", database, persistent=True, config={"BROKER_MAX_INTERVAL": 0.3})
+        queue.broker.store.wait(["q"], 0.001)
+
+    wait()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        wait()
+    gc.collect()
+    Queue("q", database).stats()  # closes what was dropped while open
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_a_beginning_that_keeps_failing_is_given_up(database: str) -> None:
     class Never(Wrapping):
         def begin_immediate(self) -> None:
@@ -389,7 +477,7 @@ def test_the_runner_carries_out_statements_of_the_caller(database: str) -> None:
 def test_a_transaction_is_of_its_thread_and_others_wait(database: str) -> None:
     runner = SQLiteRunner(database)
     runner.begin_immediate()
-    with pytest.raises(OperationalError, match="in a transaction already"):
+    with pytest.raises(UsageError, match="in a transaction already"):
         runner.begin_immediate()
     order: list[str] = []
 
@@ -405,7 +493,7 @@ def test_a_transaction_is_of_its_thread_and_others_wait(database: str) -> None:
     thread.join()
     assert order == ["first", "other"]
     runner.rollback()
-    with pytest.raises(OperationalError, match="no transaction"):
+    with pytest.raises(UsageError, match="no transaction"):
         runner.commit()
 
 

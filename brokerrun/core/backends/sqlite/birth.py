@@ -13,7 +13,10 @@ from brokerrun.errors import StoreError, StoreMissing, StoreRefused
 
 APPLICATION_ID = 0x62726B72  # "brkr"
 LEAST_SQLITE = (3, 35, 0)
+CHECKPOINTS_TOGETHER = (3, 51, 3)  # from which on processes may checkpoint beside each other
 MIGRATIONS = ("schema.sql", "aliases.sql")
+# https://sqlite.org/fileformat.html#the_rollback_journal
+_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _OF_THE_SYSTEM = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_IOERR,
@@ -91,7 +94,20 @@ def has_content(path: str) -> bool:
         raise StoreError(f"{path}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise StoreRefused(f"{path}: not a file")
-    return status.st_size > 0
+    return status.st_size > 0 and not _cut_off(path)
+
+
+def _cut_off(path: str) -> bool:
+    """Tell whether the making of the file was killed: SQLite empties it again when it opens it.
+
+    The log of its rollback begins with a mark, and has at 16 how many pages there were before.
+    """
+    try:
+        with open(path + "-journal", "rb") as journal:
+            head = journal.read(20)
+    except OSError:
+        return False
+    return head[:8] == _JOURNAL and head[16:] == bytes(4)
 
 
 def _version(path: str) -> int:
@@ -184,54 +200,41 @@ def _look_from_outside(path: str) -> tuple[int, int]:
 
 
 def _give_birth(path: str) -> None:
-    """Make the file under another name and put it in its place whole.
+    """Make the file, or fill the empty one that is there, in one transaction.
 
-    A kill in between leaves none: made in place, it left a part of the first page, or all of it and
-    a journal that empties the file again.
+    Never by another file in its place: a connection that was opened on the empty one deletes the
+    log of whatever has its name by then, with all that is in it.
     """
-    birth = path + ".birth"
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:
-        for left in (birth, birth + "-journal"):
-            with suppress(FileNotFoundError):
-                os.unlink(left)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(birth, flags, 0o600))
-        _migrate(birth, 0)
-        with suppress(FileNotFoundError):
-            _be_like(birth, os.stat(path))
-        os.replace(birth, path)
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(FileExistsError):
+            os.close(os.open(path, flags, 0o600))
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-def _be_like(birth: str, empty: os.stat_result) -> None:
-    """Take over whose it is and who may use it from the empty file that it replaces."""
-    os.chmod(birth, stat.S_IMODE(empty.st_mode))
-    if os.geteuid() == 0:
-        os.chown(birth, empty.st_uid, empty.st_gid)
+    _migrate(path, 0)
 
 
 def _migrate(path: str, version: int) -> None:
     """Bring the file from *version* to ours in one transaction; 0 is an empty file."""
     db = sqlite3.connect(address(path, "mode=rw"), uri=True, isolation_level=None)
     try:
-        if version == 0:
-            db.execute("pragma auto_vacuum = incremental")
-        else:  # brought up already, in the log alone, while others have it open
+        if version:  # brought up already, in the log alone, while others have it open
             version = int(db.execute("pragma user_version").fetchone()[0])
+        elif db.execute("select 1 from sqlite_master").fetchone():
+            raise StoreRefused(f"{path}: another program makes it: name another file")
         if version < len(MIGRATIONS):
             db.executescript(_script(version))
+        if not version:  # whose it is must stand in the file itself; somebody chose a log already
+            db.execute("pragma wal_checkpoint(passive)")
     finally:
         db.close()
 
 
 def _script(version: int) -> str:
-    return "\n".join(["begin immediate;", *migration(version), "commit;"])
+    # Deferred: after the first page is there, the vacuum cannot be chosen; before the transaction,
+    # it would be written alone.
+    first = ["begin immediate;"] if version else ["begin;", "pragma auto_vacuum = incremental;"]
+    return "\n".join([*first, *migration(version), "commit;"])
 
 
 def migration(version: int) -> Iterator[str]:

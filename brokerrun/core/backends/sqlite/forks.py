@@ -40,6 +40,7 @@ _making = threading.RLock()  # held over a fork: no connection comes to be meanw
 _orphans: list[Handle] = []  # dropped while open
 _left_open: set[Identity] = set()  # files on which a connection of ours stays open for good
 _visited: set[Identity] = set()  # files on which callers had connections of their own
+_inherited: set[Identity] = set()  # what was open when this process was forked
 _unsafe: set[Identity] = set()  # files that were open when this process was forked
 _forking = threading.local()  # two threads may fork at once
 
@@ -77,24 +78,41 @@ def mark_open(file: Identity) -> None:
 
 def visit(path: str) -> None:
     """Say that a caller has a connection of its own to the file: we cannot close that one."""
-    status = os.stat(path)
-    _visited.add((status.st_dev, status.st_ino))
+    _visited.add(identity(path))
 
 
-def must_be_safe(path: str) -> None:
+def must_be_safe(path: str, *, brought: bool = False) -> None:
     """Raise where this process was forked while the file was open.
+
+    brought: On a connection of the caller's, which may be the parent's; one of SQLite's that was
+        never brought to us is not known otherwise.
 
     Raises:
         ForkUnsafe: It was.
     """
     with suppress(FileNotFoundError):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in _unsafe:
+        file = identity(path)
+        if file in _unsafe or (brought and file in _inherited):
             raise ForkUnsafe(
                 f"{path}: this process was forked while a connection to it was open, because a "
                 "thread was writing or because the connection is the caller's: start it with "
                 "exec, or fork while none is open"
             )
+
+
+def is_open(path: str) -> bool:
+    """Tell whether this process has the file open that is at *path*."""
+    return identity(path) in _open_files()
+
+
+def identity(path: str) -> Identity:
+    """Return what tells a file from any other, whatever its name.
+
+    Raises:
+        OSError: There is none.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def left(deadline: float) -> float:
@@ -130,17 +148,17 @@ def _after(*, child: bool) -> None:
     for handle, (locked, still_open) in handles:
         handle.after_fork(child=child, locked=locked, still_open=still_open)
     if child:
-        _unsafe.update(_left_open, _inherited())
+        _inherited.update(_open_files())
+        _unsafe.update(_left_open, _visited & _inherited)
 
 
-def _inherited() -> set[Identity]:
-    """Find the files that a caller's connection was open on, and still is in this child."""
+def _open_files() -> set[Identity]:
     found: set[Identity] = set()
-    for number in os.listdir("/dev/fd") if _visited else ():
+    for number in os.listdir("/dev/fd"):
         with suppress(OSError):
             status = os.fstat(int(number))
             found.add((status.st_dev, status.st_ino))
-    return found & _visited
+    return found
 
 
 def _close_all() -> None:

@@ -13,15 +13,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from brokerrun.core.backends.sqlite import forks
-from brokerrun.core.backends.sqlite.birth import APPLICATION_ID, MIGRATIONS
+from brokerrun.core.backends.sqlite.birth import (
+    APPLICATION_ID,
+    CHECKPOINTS_TOGETHER,
+    MIGRATIONS,
+)
 from brokerrun.core.backends.sqlite.faults import translated
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.settings import Settings
-from brokerrun.errors import StoreRefused, UsageError, wrong_kind
+from brokerrun.errors import (
+    OperationalError,
+    StoreGone,
+    StoreRefused,
+    UsageError,
+    wrong_kind,
+)
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
+
+_SHADOWS: Final = """select 1 from temp.sqlite_master
+                      where name in (select name from main.sqlite_master)"""
 
 
 class Guest:
@@ -39,20 +52,32 @@ class Guest:
     def writing(self, *, late: bool = False) -> Iterator[_Plain]:
         """Be inside a savepoint: what is done in the block is done wholly or not at all."""
         with self.looking() as db:
+            begins = not self._connection.in_transaction
+            if begins:
+                db.execute("begin immediate")
             db.execute("savepoint brokerrun")
             try:
                 yield db
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk ends it all
-                    db.execute("rollback to brokerrun")
-                    db.execute("release brokerrun")
+            except BaseException as error:
+                self._undo(db, begins, error)
                 raise
+            db.execute("release brokerrun")
+
+    def _undo(self, db: _Plain, began: bool, error: BaseException) -> None:
+        """Undo what was done in the block, and the beginning where that was ours."""
+        if not self._connection.in_transaction:
+            raise OperationalError(
+                f"{self.path}: {error}: SQLite rolled the whole transaction back: begin it again"
+            ) from error
+        if began:
+            db.execute("rollback")
+        else:
+            db.execute("rollback to brokerrun")
             db.execute("release brokerrun")
 
     @contextmanager
     def looking(self) -> Iterator[_Plain]:
-        """Be inside the caller's transaction; begin it where the connection is of the kind that
-        begins by itself.
+        """See what the caller's transaction sees, or the next one would.
 
         Raises:
             UsageError: There is none, or it is one on another database.
@@ -61,12 +86,11 @@ class Guest:
         text, connection.text_factory = connection.text_factory, str
         try:
             with translated(self.path):
+                forks.must_be_safe(self.path, brought=True)
                 db = _Plain(connection)
                 if not connection.in_transaction:
                     self._may_begin()
                 self._must_be_ours(db)
-                if not connection.in_transaction:
-                    db.execute("begin immediate")
                 yield db
         finally:
             connection.text_factory = text
@@ -86,7 +110,9 @@ class Guest:
         try:
             same = bool(found) and os.path.samefile(found, self.path)
         except FileNotFoundError:
-            same = False
+            raise StoreGone(f"{self.path}: the database was deleted or renamed") from None
+        if same and not forks.is_open(self.path):
+            raise StoreGone(f"{self.path}: the database was replaced: connect again")
         if not same:
             raise UsageError(
                 f"within: expected a connection to {self.path}, got one to "
@@ -99,8 +125,11 @@ class Guest:
                 f"{self.path}: not a brokerrun database of this version: `broker init` makes or "
                 "upgrades one, before a connection is brought"
             )
-        # Two processes that checkpoint at once damage the file, before SQLite 3.51.3.
-        db.execute("pragma wal_autocheckpoint = 0").fetchall()
+        if "temp" in names and db.execute(_SHADOWS).fetchone():
+            raise UsageError("within: a temporary table of the connection hides one of the queue's")
+        # Two processes that checkpoint at once damage the file, before that version.
+        if sqlite3.sqlite_version_info < CHECKPOINTS_TOGETHER:
+            db.execute("pragma wal_autocheckpoint = 0").fetchall()
         forks.visit(self.path)
 
     def data_version(self) -> int:
@@ -134,6 +163,6 @@ class _Plain:
         return self._cursor().executemany(sql, parameters)
 
     def _cursor(self) -> sqlite3.Cursor:
-        cursor = self._connection.cursor(sqlite3.Cursor)
+        cursor = sqlite3.Cursor(self._connection)  # its own `cursor` may be another
         cursor.row_factory = None
         return cursor

@@ -10,7 +10,7 @@ from brokerrun.core.backends.sqlite.birth import refuse_stranger
 from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, lockfile_of
 from brokerrun.errors import StoreBusy, StoreError
 
-_COMPANIONS = ("-wal", "-shm", "-journal", ".birth", ".birth-journal")
+_COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 def remove_store(path: str) -> bool:

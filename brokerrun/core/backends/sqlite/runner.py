@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -25,7 +26,7 @@ from brokerrun.core.backends.sqlite.birth import (
     refuse_stranger,
 )
 from brokerrun.core.backends.sqlite.faults import translated
-from brokerrun.core.backends.sqlite.forks import Identity
+from brokerrun.core.backends.sqlite.forks import Identity, identity
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.settings import Settings
 from brokerrun.errors import StoreBusy, StoreError, StoreGone
@@ -69,7 +70,7 @@ class Connection:
             try:
                 self._be_the_file()
                 self._checkpoint_if_due(db)
-                db.execute("begin immediate")
+                self._begin(db)
                 try:
                     yield db
                     db.execute("commit")
@@ -82,6 +83,27 @@ class Connection:
             self._unflushed = True
             if not late:
                 self.flush()
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Take SQLite's lock, inside the turnstile: only who passes that by can have it.
+
+        In small steps: the long ones of SQLite's own wait find it taken again, for seconds, where
+        somebody who brings a connection writes on and on.
+        """
+        deadline = time.monotonic() + self.busy_timeout
+        db.execute("pragma busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    db.execute("begin immediate")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > deadline:
+                        raise
+                time.sleep(0.0002)
+        finally:
+            db.execute(f"pragma busy_timeout = {int(self.busy_timeout * 1000)}")
 
     @property
     def _flushes(self) -> bool:
@@ -154,9 +176,8 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         must_be_new_enough()
         forks.close_orphans()
-        forks.must_be_safe(
-            self.path
-        )  # before the turnstile, in which the thread in question may be still
+        # Before the turnstile, in which the thread in question may be still.
+        forks.must_be_safe(self.path)
         if not self.create:
             must_be_there(self.path)
         if not os.path.exists(self.lockfile.path):
@@ -165,7 +186,7 @@ class Connection:
         try:
             be_ours(self.path, create=self.create)
             forks.must_be_safe(self.path)
-            self._file = _identity(self.path)
+            self._file = identity(self.path)
             db = self._connect()
             try:
                 version = db.execute("pragma user_version").fetchone()[0]
@@ -225,8 +246,7 @@ class Connection:
         """Tell whether the paths still name what is open."""
         try:
             return (
-                _identity(self.path) == self._file
-                and _identity(self.path + "-wal") == self._wal_file
+                identity(self.path) == self._file and identity(self.path + "-wal") == self._wal_file
             )
         except OSError:
             return False
@@ -254,7 +274,7 @@ class Connection:
         if not due and not self._doubt:
             return
         self._attempted_bytes = size + bound  # a reader may hold the log up
-        db.execute("begin immediate")
+        self._begin(db)
         try:
             complete = self._copy_log()
         finally:
@@ -346,7 +366,7 @@ class Connection:
         """Open for use again; in the child of a process that could not close, never."""
         if child and still_open:
             with suppress(OSError):  # a thread may have been opening it: no field names that yet
-                forks.mark_open(_identity(self.path))
+                forks.mark_open(identity(self.path))
             self._abandon()
             self.lock = threading.RLock()
         elif locked:
@@ -360,7 +380,3 @@ class Connection:
 
 def _identity_of(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
-
-
-def _identity(path: str) -> Identity:
-    return _identity_of(os.stat(path))

@@ -11,7 +11,7 @@ from brokerrun.closing import Closing
 from brokerrun.core.backends.sqlite.faults import translated
 from brokerrun.core.backends.sqlite.runner import Connection
 from brokerrun.core.settings import settings_for
-from brokerrun.errors import OperationalError
+from brokerrun.errors import UsageError
 from brokerrun.values import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-_READS = re.compile(r"\s*(select|pragma|with|explain|values)\b", re.IGNORECASE)
+_READS = re.compile(r"\s*(select|pragma|explain|values)\b", re.IGNORECASE)
 
 
 class SetupPhase(Enum):
@@ -77,10 +77,11 @@ class SQLiteRunner(Closing):
         """Begin a transaction; other writers wait until it ends.
 
         Raises:
-            OperationalError: This thread has one already, or the lock stayed taken.
+            UsageError: This thread has one already.
+            OperationalError: The lock stayed taken.
         """
         if self._here() is not None:
-            raise OperationalError(f"{self.db_path}: this thread is in a transaction already")
+            raise UsageError(f"{self.db_path}: this thread is in a transaction already")
         scope = self._connection.writing()
         self._open[threading.get_ident()] = _Open(scope.__enter__(), scope, os.getpid())
 
@@ -88,11 +89,11 @@ class SQLiteRunner(Closing):
         """End the transaction of this thread in success: durable when this returns.
 
         Raises:
-            OperationalError: There is none.
+            UsageError: There is none.
         """
         open_ = self._here()
         if open_ is None:
-            raise OperationalError(f"{self.db_path}: this thread is in no transaction")
+            raise UsageError(f"{self.db_path}: this thread is in no transaction")
         del self._open[threading.get_ident()]
         open_.scope.__exit__(None, None, None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from brokerrun.core.backends.sqlite.claims import claim, new_receipt, settle
 from brokerrun.core.backends.sqlite.facts import Facts
@@ -50,6 +52,7 @@ from brokerrun.core.model import (
 )
 from brokerrun.core.settings import Settings
 from brokerrun.core.states import State
+from brokerrun.errors import StoreError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -98,6 +101,13 @@ class SqliteStore(Facts):
 
         settings = self.settings._replace(auto_vacuum=False)
         return SqliteStore(Guest(self.connection.path, settings, connection), settings=settings)
+
+    def awaited(self, connection: object, message: int, receipt: int) -> bool:
+        with suppress(sqlite3.Error, StoreError):  # closed, or of another thread
+            if getattr(connection, "in_transaction", False):
+                theirs = self.within(connection).holding(message, receipt)
+                return theirs is None and self.holding(message, receipt) is not None
+        return False
 
     # ------------------------------------------------------------------------------ put, look
 

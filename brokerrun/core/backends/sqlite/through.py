@@ -7,6 +7,7 @@ turnstile, late flushes, the closing before a fork, the look whether the log is 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from weakref import WeakValueDictionary
 
 from brokerrun.core.backends.sqlite import forks
 from brokerrun.core.backends.sqlite.birth import (
+    CHECKPOINTS_TOGETHER,
     MIGRATIONS,
+    be_ours,
     has_content,
     is_ours,
     judge,
@@ -27,7 +30,7 @@ from brokerrun.core.backends.sqlite.lockfile import lockfile_of
 from brokerrun.core.backends.sqlite.positional import Positional
 from brokerrun.core.backends.sqlite.runner import PAGE_BYTES, Connection
 from brokerrun.core.settings import Settings
-from brokerrun.errors import OperationalError, StoreBusy, StoreGone
+from brokerrun.errors import OperationalError, StoreBusy, StoreError, StoreGone, UsageError
 from brokerrun.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,11 +79,12 @@ class Through:
             try:
                 self.check_file()
                 yield self._db
+                self.runner.commit()
             except BaseException:
-                self.runner.rollback()
+                self._roll_back()
                 raise
-            self.runner.commit()
-        self._checkpoint_if_long()
+        with suppress(StoreError):  # it is committed, whatever becomes of the log
+            self._checkpoint_if_long()
 
     @contextmanager
     def looking(self) -> Iterator[Positional]:
@@ -106,10 +110,12 @@ class Through:
 
     def check_file(self) -> None:
         """Raise where the path no longer names the file that was found first."""
-        if self.path and _identity(self.path) != self._file:
-            raise StoreGone(
-                f"{self.path}: the database was deleted, renamed or replaced while it was in use"
-            )
+        with suppress(FileNotFoundError):
+            if not self.path or forks.identity(self.path) == self._file:
+                return
+        raise StoreGone(
+            f"{self.path}: the database was deleted, renamed or replaced while it was in use"
+        )
 
     def close(self) -> None:
         """Do nothing: the runner is the caller's."""
@@ -122,17 +128,26 @@ class Through:
             return
         must_be_new_enough()
         places = {name: file for _, name, file in self._db.execute("pragma database_list")}
-        path = os.path.realpath(places["main"]) if places.get("main") else ""
-        # A stranger's is refused before anything is made beside it; an empty file is not touched
-        # before nobody else can make it another one.
-        if not has_content(path) or self._version(path) < len(MIGRATIONS):
+        if "main" not in places:
+            raise UsageError(f"runner: expected rows with texts in them, got {places}")
+        path = os.path.realpath(places["main"]) if places["main"] else ""
+        forks.must_be_safe(path)
+        # A stranger's is refused before anything is made beside it.
+        if path and not has_content(path):
+            with _turnstile(path, self.settings.busy_timeout):
+                be_ours(path, create=True)
+        if self._version(path) < len(MIGRATIONS):
             with _turnstile(path, self.settings.busy_timeout):
                 self._migrate(path, self._version(path))
-        # Two processes that checkpoint at once damage the file, before SQLite 3.51.3.
-        self._db.execute("pragma wal_autocheckpoint = 0")
-        self._path, self._file = path, _identity(path)
+        if path:  # ours is made so last
+            self._db.execute("pragma journal_mode = wal")
+        # Two processes that checkpoint at once damage the file, before that version.
+        if sqlite3.sqlite_version_info < CHECKPOINTS_TOGETHER:
+            self._db.execute("pragma wal_autocheckpoint = 0")
         if path:
+            self._file = forks.identity(path)
             forks.visit(path)
+        self._path = path
 
     def _version(self, path: str) -> int:
         """Return the version of the database; 0 of an empty one; refuse what is not ours."""
@@ -151,21 +166,27 @@ class Through:
         try:
             for statement in migration(version):
                 self.runner.run(statement)
+            self.runner.commit()
         except BaseException:
-            self.runner.rollback()
+            self._roll_back()
             raise
-        self.runner.commit()
-        if not version:  # whose it is must stand in the file itself: others look there first
-            self._db.execute("pragma journal_mode = wal")
+        deadline = time.monotonic() + self.settings.busy_timeout
+        while path and not is_ours(path):  # it must stand in the file itself: others look there
+            if time.monotonic() > deadline:
+                raise StoreBusy(f"{path}: others use it while it is made: try again")
             self._db.execute("pragma wal_checkpoint(passive)")
-        if path and not is_ours(path):
-            raise OperationalError(
-                f"{path}: another process made the database after the runner had opened an empty "
-                "one: let the runner connect again"
-            )
+            time.sleep(_STEP)
 
     def _number(self, sql: str) -> int:
         return int(self._db.execute(sql).fetchall()[0][0])
+
+    def _roll_back(self) -> None:
+        """Roll back; what led to it is worth more than what this may raise.
+
+        A commit that failed may have left the transaction open, or SQLite have ended it already.
+        """
+        with suppress(sqlite3.Error, StoreError):
+            self.runner.rollback()
 
     def _begin(self) -> None:
         """Begin a transaction; try again, within the busy timeout, what may work later."""
@@ -237,6 +258,7 @@ class _Alone:
 
 
 _known: WeakValueDictionary[int, Through] = WeakValueDictionary()
+_making = threading.Lock()
 
 
 def through(runner: SQLRunner, settings: Settings) -> Through:
@@ -244,10 +266,11 @@ def through(runner: SQLRunner, settings: Settings) -> Through:
 
     Its waits are bounded by the settings of whoever brought the runner first.
     """
-    found = _known.get(id(runner))
-    if found is None:
-        found = _known[id(runner)] = Through(runner, settings)
-    return found
+    with _making:  # two accesses of one runner would not take turns
+        found = _known.get(id(runner))
+        if found is None:
+            found = _known[id(runner)] = Through(runner, settings)
+        return found
 
 
 @contextmanager
@@ -260,11 +283,3 @@ def _turnstile(path: str, timeout: float) -> Iterator[None]:
     finally:
         if path:
             lockfile_of(path).leave()
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

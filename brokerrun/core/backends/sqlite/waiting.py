@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NET = 5.0  # longest sleep, were a notice lost
 _STEP = 0.02  # longest sleep where the kernel tells of nothing
+_FIRST_LOOK = 0.01  # after a notice whose commit is not to be seen yet
 _LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
 
 
@@ -26,6 +27,7 @@ class Waiter:
         self._step = min(_STEP, connection.settings.max_interval)
         self._watch: LogWatch | None = None
         self._watched = 0  # the opening of the connection whose log is watched
+        self._soon = NET  # longest sleep until the next look
 
     def wait(self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()) -> bool:
         """Sleep as `Store.wait_until` promises."""
@@ -44,9 +46,11 @@ class Waiter:
                     return False
                 deaf, in_vain = min(deaf * 2, _MOST_DEAF), False
                 continue
-            if watch.wait(min(left, self._until_due()), fds) or self._await_commit(seen, fds):
+            longest = min(left, self._until_due(), self._soon)
+            if watch.wait(longest, fds) or self._await_commit(seen, fds):
                 return False
             in_vain = self._connection.data_version() != seen
+            self._look_again(watch.heard, in_vain)
             deaf = deaf if in_vain else _LEAST_DEAF
             self._connection.check_file()
 
@@ -64,7 +68,7 @@ class Waiter:
         if self._watch is None or self._watch.lost or self._watched != openings:
             self.close()
             self._watch = LogWatch(self._connection.path + "-wal")
-            self._watched = openings
+            self._watched, self._soon = openings, _FIRST_LOOK
         return self._watch
 
     def _until_due(self) -> float:
@@ -72,6 +76,17 @@ class Waiter:
         net = NET if self._watching().hears else self._step
         with self._connection.looking() as db:
             return min(max(next_due(db) - now_ns(), 0) / SECOND, net)
+
+    def _look_again(self, heard: bool, seen: bool) -> None:
+        """Choose after how long to look although nothing is heard.
+
+        A commit that its writer flushes itself is to be seen only after that, however long it
+        takes: what was heard, or came before the watch, was its write.
+        """
+        if seen:
+            self._soon = NET
+        else:
+            self._soon = _FIRST_LOOK if heard else min(self._soon * 2, NET)
 
     def _await_commit(self, seen: int, fds: Sequence[int]) -> bool:
         """After a notice, look until its commit is there: the write precedes it. Tell of *fds*."""

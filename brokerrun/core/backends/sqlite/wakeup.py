@@ -20,10 +20,12 @@ class LogWatch:
     """Tells when a file is written to or gone, where the kernel tells it: see `hears`.
 
     lost: Whether the file is gone, or was not there; another watch may find the next one.
+    heard: Whether the last `wait` ended because the file was written to.
     """
 
     def __init__(self, path: str):
         self._fd = _inotify(path)
+        self.heard = False
         self.lost = self._fd is None and sys.platform.startswith("linux")
 
     def wait(self, timeout: float, fds: Sequence[int] = ()) -> bool:
@@ -38,7 +40,8 @@ class LogWatch:
         if self._fd is not None:
             poll.register(self._fd, select.POLLIN)
         ready = [fd for fd, _ in poll.poll(max(timeout, 0) * 1000)]
-        if self._fd in ready:
+        self.heard = self._fd in ready
+        if self.heard:
             self._drain()
         return any(fd in ready for fd in fds)
 
@@ -59,6 +62,10 @@ class LogWatch:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            self.close()
 
     def _drain(self) -> None:
         if self._fd is not None:
