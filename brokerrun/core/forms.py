@@ -3,12 +3,13 @@
 `exactly_once` (the default): a message is gone before the caller has it. It is never
 given twice, and lost to a caller that dies with it in hand. `at_least_once`: a generator holds a
 batch (BROKER_GENERATOR_BATCH_SIZE messages) and ends it when all of it was taken; stopped in the
-middle, or killed, the whole batch is ready again. What returns a list is always committed first.
+middle, by its `close()` too, or killed, the whole batch is ready again. What returns a list is
+always committed first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from brokerrun.core.batches import browse, holding
 from brokerrun.core.broker import Broker
@@ -122,9 +123,11 @@ class Forms:
     @overload
     def read_generator(
         self, *, with_timestamps: No = False, **which: Unpack[Each]
-    ) -> Iterator[str]: ...
+    ) -> Generator[str, None, None]: ...
     @overload
-    def read_generator(self, *, with_timestamps: Yes, **which: Unpack[Each]) -> Iterator[Pair]: ...
+    def read_generator(
+        self, *, with_timestamps: Yes, **which: Unpack[Each]
+    ) -> Generator[Pair, None, None]: ...
     def read_generator(
         self,
         *,
@@ -207,9 +210,11 @@ class Forms:
     @overload
     def peek_generator(
         self, *, with_timestamps: No = False, **which: Unpack[Shown]
-    ) -> Iterator[str]: ...
+    ) -> Generator[str, None, None]: ...
     @overload
-    def peek_generator(self, *, with_timestamps: Yes, **which: Unpack[Shown]) -> Iterator[Pair]: ...
+    def peek_generator(
+        self, *, with_timestamps: Yes, **which: Unpack[Shown]
+    ) -> Generator[Pair, None, None]: ...
     def peek_generator(
         self,
         *,
@@ -231,7 +236,7 @@ class Forms:
         before_timestamp: Id | None = None,
         batch_processing: bool = False,
         commit_interval: int = 1,
-    ) -> Iterator[Pair]:
+    ) -> Generator[Pair, None, None]:
         """Give (body, id) of what is there, or of the first one without *all_messages*.
 
         With *batch_processing* and a *commit_interval* above 1, batches of that size are held and
@@ -245,8 +250,7 @@ class Forms:
             messages = self.batches(selection._replace(limit=size))
         else:
             messages = self._reads(selection)
-        pairs: Iterator[Pair] = shaped(messages, True)
-        return pairs
+        return shaped(messages, True)
 
     # ---------------------------------------------------------------------------- underneath
 
@@ -289,7 +293,7 @@ class Forms:
                     return
 
 
-def shaped(messages: Iterable[Message], with_id: bool) -> Iterator[Any]:
+def shaped(messages: Iterable[Message], with_id: bool) -> Generator[Any, None, None]:
     """Give each message as the caller wants it: its body, or (body, id)."""
     if with_id:
         return ((message.body, message.id) for message in messages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from brokerrun.core.forms import Forms, shaped, singly
 from brokerrun.core.meaning import check_guarantee, one_or_all, selected
@@ -134,11 +134,11 @@ class Moves(Forms):
     @overload
     def move_generator(
         self, destination: str | Moves, *, with_timestamps: No = False, **which: Unpack[Each]
-    ) -> Iterator[str]: ...
+    ) -> Generator[str, None, None]: ...
     @overload
     def move_generator(
         self, destination: str | Moves, *, with_timestamps: Yes, **which: Unpack[Each]
-    ) -> Iterator[Pair]: ...
+    ) -> Generator[Pair, None, None]: ...
     def move_generator(
         self,
         destination: str | Moves,
