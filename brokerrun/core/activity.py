@@ -59,9 +59,8 @@ class ActivityWaiter(Closing):
         before, store = self._ready, self._broker.store
         self._ready = self._which_are_ready()
         since = Selection(after=self._newest)
-        self._newest = (
-            store.newest()
-        )  # before the look: what comes between is seen twice, not never
+        # Before the look: what comes between is seen twice, not never.
+        self._newest = store.newest()
         return bool(self._ready - before) or any(store.look(each, since) for each in self._queues)
 
     def _which_are_ready(self) -> set[str]:

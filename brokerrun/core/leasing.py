@@ -235,7 +235,8 @@ def lease_out(
         if lease is None:
             broker.store.begin_life(owner)
         try:
-            claims = broker.claim(Wanted(name, owner, limit, hold, lease))
+            # Late: a power cut undoes the claim, and no more.
+            claims = broker.claim(Wanted(name, owner, limit, hold, lease), late=True)
         except BaseException:
             broker.store.end_life(owner)
             raise

@@ -53,7 +53,7 @@ class Watcher:
         Args:
             broker: It is closed when the loop ends.
             ranked: The queues go by rank, not in rounds.
-            saw: Is told the newest id of the store.
+            saw: Is told the newest id of the store, no later than a second after it was given.
         """
         if not (stop_event is None or hasattr(stop_event, "is_set")):
             raise wrong_kind("stop_event", "a threading.Event", stop_event)
@@ -63,7 +63,8 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._own_thread = False
         self._error: BaseException | None = None
-        self._looked_at, self._more, self._patient = 0.0, True, False
+        self._looked_at, self._saw_at = 0.0, 0.0
+        self._more, self._patient = True, False
 
     # -------------------------------------------------------------------------------- its life
 
@@ -197,29 +198,38 @@ class Watcher:
         if not self._more:
             self._more = self._sleep()
             return None
-        self._look_at_newest()
         found = self._rounds.next()
         self._more = found is not None
+        if found is not None:
+            self._keep_current(found[2].id)
         return found
 
     def _sleep(self) -> bool:
         """Sleep a while; tell whether there may be something to do."""
-        store, patience = self._broker.store, self._rounds.again_in()
+        store = self._broker.store
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._looked_at = time.monotonic()
             if give_back(store):
                 return True
         net = min(self._broker.settings.max_interval, FILE_SECONDS)
-        longest = self._stop.longest(min(net, patience))
-        woken = store.wait_until(self._has_work, longest, [self._stop.fd])
-        return self._stop.drain() or woken or self._rounds.again_in() <= 0
+        woken = store.wait_until(self._has_work, self._stop.longest(net), [self._stop.fd])
+        return self._stop.drain() or woken
 
     def _has_work(self) -> bool:
         self._look_at_newest()
         return self._rounds.ready()
 
+    def _keep_current(self, ident: int) -> None:
+        """Tell of the message in hand; of what else came at a wake-up, and each second between."""
+        if self._saw is None:
+            return
+        self._saw(ident)
+        if time.monotonic() - self._saw_at > LOOK_SECONDS:
+            self._look_at_newest()
+
     def _look_at_newest(self) -> None:
         if self._saw is not None:
+            self._saw_at = time.monotonic()
             self._saw(self._broker.store.newest())
 
     def _bear(self, error: Exception) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from brokerrun.core.model import Message
@@ -28,7 +27,7 @@ class Rounds:
     The queue whose last turn is longest ago goes first: a message waits for at most one of every
     other queue. *ranked*: always the first queue that has something, as they were added.
 
-    `next`, `ready` and `again_in` belong to the loop's thread; queues come and go from any.
+    `next` and `ready` belong to the loop's thread; queues come and go from any.
     """
 
     def __init__(self, *, ranked: bool = False):
@@ -70,8 +69,3 @@ class Rounds:
     def ready(self) -> bool:
         """Tell whether `next` may find something."""
         return any(watched.source.ready() for watched in self._watched.copy().values())
-
-    def again_in(self) -> float:
-        """Return the seconds until a message comes again by itself."""
-        waits = [watched.source.again_in() for watched in self._watched.copy().values()]
-        return min(waits, default=math.inf)

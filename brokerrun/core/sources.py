@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import time
 from typing import Final, Protocol
 
@@ -31,10 +30,6 @@ class Source(Protocol):
         """Hear that the message given last was not handled."""
         ...
 
-    def again_in(self) -> float:
-        """Return the seconds until a message comes again by itself; infinity where none does."""
-        ...
-
 
 class Taking:
     """Removes each message before it gives it, or moves it to *target*: at most once."""
@@ -43,7 +38,8 @@ class Taking:
         self, store: Store, queue: str, *, after: int | None = None, target: str | None = None
     ):
         self._store, self._queue, self._target = store, queue, target
-        self._selection, self._more = Selection(after=after), True
+        self._selection = Selection(after=after)
+        self._more = False  # where there may be nothing, a look goes before a write in vain
 
     def ready(self) -> bool:
         return self._store.ready(self._queue, self._selection)
@@ -60,9 +56,6 @@ class Taking:
 
     def failed(self, message: Message) -> None:
         """It is gone, or in the target."""
-
-    def again_in(self) -> float:
-        return math.inf
 
 
 class Showing:
@@ -83,8 +76,8 @@ class Showing:
         self._checked_at = time.monotonic()
 
     def ready(self) -> bool:
-        due = self.again_in() <= 0
-        return due or bool(self._store.look(self._queue, Selection(after=self._after)))
+        since = Selection(after=self._after)
+        return self._due() or bool(self._store.look(self._queue, since))
 
     def next(self) -> Message | None:
         self._check_file()
@@ -100,11 +93,12 @@ class Showing:
         at = time.monotonic() + _AGAIN.delay(failures, 1.0)
         heapq.heappush(self._failed, (at, message.id, failures))
 
-    def again_in(self) -> float:
-        return max(self._failed[0][0] - time.monotonic(), 0.0) if self._failed else math.inf
+    def _due(self) -> bool:
+        """Tell whether one that failed is to come again."""
+        return bool(self._failed) and self._failed[0][0] <= time.monotonic()
 
     def _again(self) -> Message | None:
-        while self.again_in() <= 0:
+        while self._due():
             _, ident, failures = heapq.heappop(self._failed)
             found = self._store.look(self._queue, Selection(id=ident))
             if found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.slot import Phase, Signal

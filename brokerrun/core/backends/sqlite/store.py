@@ -171,8 +171,7 @@ class SqliteStore(Facts):
     def take(self, queue: str, selection: Selection) -> list[Message]:
         with self.connection.writing() as db:
             found = self._due_rows(db, queue, selection)
-            for row in found:
-                db.execute(SQL["read"], {"id": row[0]})
+            db.executemany(SQL["read"], ({"id": row[0]} for row in found))
             due = self._vacuum_due(db, len(found))
         if due:
             self.vacuum()
@@ -201,8 +200,7 @@ class SqliteStore(Facts):
             found = self._due_rows(db, queue, selection)
             if found:
                 to = main_queue(db, target)
-                for row in found:
-                    db.execute(SQL["move"], {"id": row[0], "target": to})
+                db.executemany(SQL["move"], ({"id": row[0], "target": to} for row in found))
             elif selection.id is not None:
                 found = bring_back(db, queue, target, selection.id)
         return [as_message(target, row, State.READY, attempts=0) for row in found]
