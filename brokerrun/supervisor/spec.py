@@ -18,6 +18,7 @@ from brokerrun.core.broker import check_name
 from brokerrun.core.retry import Backoff, RetryPolicy, dead_letter_of
 from brokerrun.core.settings import Settings
 from brokerrun.errors import QueueNameError
+from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, span
 
@@ -102,12 +103,13 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole file without faults; *workers* in its order, *folder* is where it lies."""
+    """A whole file without faults, its tables in their order; *folder* is where it lies."""
 
     path: str
     folder: str
     instance: InstanceSpec
     workers: tuple[WorkerSpec, ...]
+    schedules: tuple[ScheduleSpec, ...] = ()
 
 
 def named(what: str, name: str) -> str:
