@@ -102,6 +102,7 @@ class Supervisor:
             if faults := self.fleet.templates.faults() if not self._stopping else []:
                 raise Unimportable(faults)
             if not self._stopping:
+                self.keeper.schedule(self.config.schedules, once=self.drain)
                 self.fleet.start(lay_out(slots_fd, len(self.fleet.roster.places), boot_number()))
                 self._say_started()
             return self._loop()
