@@ -1,4 +1,4 @@
-"""Import every handler in a process of its own, and say what cannot be."""
+"""What the file alone does not show: handlers that cannot be imported, aliases that are missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from brokerrun.core.broker import Broker
+from brokerrun.errors import AliasError
 from brokerrun.supervisor.config import Reading
+from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.templates import Common, Template, by_surroundings
 
 _IMPORT_SECONDS: Final = 30.0
@@ -27,6 +30,19 @@ def import_faults(reading: Reading) -> list[tuple[str, str]]:
             with suppress(ProcessLookupError):
                 os.killpg(template.pid, signal.SIGKILL)
             os.waitpid(template.pid, 0)
+    return faults
+
+
+def alias_faults(config: Config) -> list[tuple[str, str]]:
+    """List the schedules whose queue is an alias that is not defined, and why not."""
+    faults = []
+    meant = [spec for spec in config.schedules if spec.queue.startswith("@")]
+    with Broker(config.instance.database, create=False) as broker:
+        for spec in meant:
+            try:
+                broker.resolve(spec.queue)
+            except AliasError as error:
+                faults.append((spec.name, str(error)))
     return faults
 
 
