@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sqlite3
 import time
@@ -75,13 +76,17 @@ def test_two_supervisors_and_one_schedule_make_sixty_messages_of_sixty_ticks(sit
     each_tick_is_one_message(site, two_supervisors(site), 60, 90)
 
 
-def test_a_supervisor_killed_again_and_again_loses_no_tick_and_doubles_none(site: Site) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_supervisor_killed_again_and_again_loses_no_tick_and_doubles_none(
+    site: Site, rounds: int
+) -> None:
     configure(site, t=TICK)
     site.start(ready=False)
     first = began(site)
-    for _ in range(3):
-        seen = remembered(site)
-        eventually(lambda seen=seen: remembered(site) > seen, 10)  # type: ignore[misc]
+    for _ in range(rounds):
+        # Around a tick: that is where one could be lost or doubled.
+        moment = random.gauss(0, 0.01) % 1
+        eventually(lambda: abs(time.time() % 1 - moment) < 0.005, 5)  # noqa: B023
         site.supervisor.kill()
         site.supervisor.wait()
         site.start(ready=False)
@@ -89,15 +94,13 @@ def test_a_supervisor_killed_again_and_again_loses_no_tick_and_doubles_none(site
 
 
 def test_a_tick_comes_on_time(site: Site) -> None:
-    configure(site, t=TICK)
+    # Not in step with the second in which the keeper does its other work.
+    configure(site, t={**TICK, "every": "1400ms"})
     site.start(ready=False)
-    began(site)
-    late = []
-    for _ in range(3):
-        seen = remembered(site)
-        eventually(lambda seen=seen: remembered(site) > seen, 5)  # type: ignore[misc]
-        late.append(time.time() - remembered(site))
-    assert min(late) < 0.1
+    eventually(lambda: messages(site) >= 3, 15)
+    step = 1_400 * 10**6
+    late = [message.id % step / 10**9 for message in site.there("ticks")]
+    assert max(late) < 0.5
 
 
 def test_an_outage_of_an_hour_is_one_message(site: Site) -> None:
@@ -130,17 +133,19 @@ def test_a_supervisor_that_slept_sends_one_message_for_what_it_missed(site: Site
 
 
 @pytest.mark.slow
-def test_a_store_that_stays_locked_for_seconds_costs_no_tick(site: Site) -> None:
+def test_a_store_that_stays_locked_for_seconds_stops_no_schedule(site: Site) -> None:
     configure(site, t=TICK)
     site.start(ready=False)
     first = began(site)
     other = sqlite3.connect(site.database, isolation_level=None)
     other.execute("begin immediate")
     locked = time.monotonic()
-    eventually(lambda: time.monotonic() > locked + 7, 10)  # longer than the busy timeout
+    eventually(lambda: time.monotonic() > locked + 17, 20)  # several busy timeouts
     other.execute("rollback")
     other.close()
-    each_tick_is_one_message(site, first, 9, 15)
+    eventually(lambda: remembered(site) > first + 15, 15)
+    assert messages(site) > 0
+    assert "store_failed" not in site.log()
 
 
 def test_nothing_is_sent_while_the_last_one_still_runs(site: Site) -> None:
