@@ -67,7 +67,7 @@ def two_supervisors(site: Site) -> int:
 
 
 def test_two_supervisors_and_one_schedule_make_one_message_a_tick(site: Site) -> None:
-    each_tick_is_one_message(site, two_supervisors(site), 4, 15)
+    each_tick_is_one_message(site, two_supervisors(site), 3, 15)
     assert site.log().count("event=supervisor_started") == 2
 
 
@@ -152,7 +152,7 @@ def test_nothing_is_sent_while_the_last_one_still_runs(site: Site) -> None:
     configure(site, worker="slow", t={"every": "1s", "queue": "slow", "body": "x"})
     site.start()
     first = began(site)
-    eventually(lambda: remembered(site) >= first + 3, 10)
+    eventually(lambda: remembered(site) >= first + 2, 10)
     assert site.broker.stats("slow").total == 1
     assert site.log().count("event=schedule_overlaps") == 1
     site.release("go")
@@ -170,7 +170,7 @@ def test_a_drain_handles_what_is_due_and_waits_for_no_tick(site: Site) -> None:
 def test_a_drain_that_takes_longer_than_a_tick_still_ends(site: Site) -> None:
     site.handlers("""
         def q(job):
-            time.sleep(1.2)
+            time.sleep(0.7)
             note("did", job.body)
         """)
     site.configure(q={})

@@ -177,7 +177,7 @@ CHANGES = [  # of the clocks of ZONES, or near them
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     cron=st.sampled_from(CRONS),
