@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -106,7 +106,7 @@ def check(config: str) -> int:
     from brokerrun.supervisor.rights import unheld
 
     reading = read(config)
-    faults = list(reading.faults)
+    faults = reading.faults + _undefined(reading)
     if reading.handlers:
         faults += placed(reading, import_faults(reading))
     faults += unheld(reading)
@@ -139,8 +139,9 @@ def up(config: str, drain: bool) -> int:
     from brokerrun.supervisor.supervisor import Supervisor, Unimportable
 
     reading = read(config)
-    if reading.config is None:
-        raise ConfigError([fault.text(config) for fault in reading.faults])
+    faults = reading.faults + _undefined(reading)
+    if reading.config is None or faults:
+        raise ConfigError([fault.text(config) for fault in faults])
     if faults := unheld(reading):
         raise ConfigError([fault.text(config) for fault in sorted(faults)])
     instance = reading.config.instance
@@ -179,6 +180,36 @@ def status(config: str, as_json: bool) -> int:
 
 
 @cli.command()
+@click.argument("name", required=False)
+@config_option
+@click.option(
+    "--next",
+    "upcoming",
+    default=3,
+    show_default=True,
+    type=click.IntRange(0, 1000),
+    help="How many of the next runs to show.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a schedule.")
+@reports
+def schedule(config: str, name: str | None, upcoming: int, as_json: bool) -> int:
+    """Show the schedules, or one: in words, its last run and the next ones, what was missed.
+
+    Also when no supervisor runs. Notes say what becomes of times that a change of the clock leaves
+    out or brings twice.
+
+    Example: brokerrun schedule nightly-report --next 10
+
+    Exit status: 0 done, 64 no such schedule, 78 bad file.
+    """
+    from brokerrun.cli.schedule import show_schedules
+    from brokerrun.supervisor.config import load
+
+    show_schedules(load(config), name, upcoming, as_json=as_json)
+    return 0
+
+
+@cli.command()
 @config_option
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for the end.")
 @reports
@@ -201,3 +232,13 @@ def down(config: str, timeout: float) -> int:
     except TimeoutError as error:
         raise WaitTimedOut(f"the supervisor still runs after {timeout:g} s") from error
     return 0
+
+
+def _undefined(reading: Any) -> list[Any]:
+    """Give each alias of the schedules that is not defined its line."""
+    from brokerrun.supervisor.check import alias_faults
+    from brokerrun.supervisor.config import Fault, dotted
+
+    found = alias_faults(reading.config) if reading.config else []
+    places = [(("schedule", name, "queue"), reason) for name, reason in found]
+    return [Fault(reading.lines.of(at), dotted(at), reason) for at, reason in places]

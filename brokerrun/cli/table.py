@@ -35,6 +35,15 @@ def show_status(status: Status, *, as_json: bool) -> None:
             for row in status["queues"]
         ],
     )
+    if status["schedules"]:
+        click.echo()
+        _table(
+            "SCHEDULE QUEUE LAST NEXT",
+            [
+                (row["schedule"], row["queue"], _instant(row["last_at"]), _instant(row["next_at"]))
+                for row in status["schedules"]
+            ],
+        )
 
 
 def _workers(rows: list[WorkerRow]) -> None:
@@ -62,13 +71,17 @@ def _workers(rows: list[WorkerRow]) -> None:
 
 def _headline(status: Status) -> str:
     since = status["stopped_at"] if status["state"] == "down" else status["started_at"]
-    when = f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%SZ}" if since else ""
+    when = f" since {_instant(since)}" if since else ""
     who = f", supervisor {status['pid']}" if status["pid"] else ""
     return f"{status['name']}: {status['state']}{when}{who}, {status['database']}"
 
 
 def _worker_state(state: str, next_start: float | None) -> str:
     return f"{state} ({next_start:g}s)" if state == "backoff" and next_start else state
+
+
+def _instant(at: float | None) -> str | None:
+    return None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _seconds(value: float | None) -> str | None:

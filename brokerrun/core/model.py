@@ -162,6 +162,30 @@ class Instance(Value):
     stopped_at: int | None = None
 
 
+class Schedule(Value):
+    """What is remembered of a schedule: the ticks until *last_at* are over.
+
+    message: The last one that was sent.
+    queue: Where that one still waits or runs; None: it is finished.
+    """
+
+    name: str
+    last_at: int
+    message: int | None = None
+    queue: str | None = None
+
+
+class Sent(Value):
+    """What came of the ticks of one schedule.
+
+    ids: Of the messages; fewer than ticks where somebody else sent some.
+    waiting: The earlier message for which none was sent.
+    """
+
+    ids: tuple[int, ...] = ()
+    waiting: int | None = None
+
+
 class Wanted(Value):
     """What a claim asks for: up to *limit* ready messages of *queue*, for *owner*.
 

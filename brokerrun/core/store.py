@@ -20,7 +20,9 @@ from brokerrun.core.model import (
     Instance,
     Message,
     QueueStats,
+    Schedule,
     Selection,
+    Sent,
     Settlement,
     Summary,
     Wanted,
@@ -249,6 +251,34 @@ class Store(Protocol):
 
     def pauses(self, name: str, host: str) -> dict[str, bool]:
         """Return what was said last of each worker of an instance that was ever paused."""
+        ...
+
+    def schedules(self) -> list[Schedule]:
+        """List what is remembered of each schedule, by name."""
+        ...
+
+    def begin_schedule(self, name: str, timing: str, at: int) -> None:
+        """Let a schedule that is not known have its ticks after *at*; one that is goes on.
+
+        *timing* says what decides its ticks: where it differs from before, none until *at* count.
+        """
+        ...
+
+    def set_schedule(self, name: str, at: int, *, seen: int) -> bool:
+        """Say that the ticks until *at*, and no others, are over, if so far it was *seen*."""
+        ...
+
+    def send_ticks(
+        self, name: str, ticks: Sequence[int], queue: str, body: str, *, overlap: bool
+    ) -> Sent:
+        """Store a message for each tick that is not over, and let them all be over, in one go.
+
+        One tick is one message, whoever sends it how often. Without *overlap* none is stored while
+        the last message of the schedule waits, is delayed or runs in that queue.
+
+        Args:
+            ticks: Nanoseconds, at least one, growing.
+        """
         ...
 
     def upkeep(self, history_before: int) -> None:

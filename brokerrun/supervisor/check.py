@@ -1,4 +1,4 @@
-"""Import every handler in a process of its own, and say what cannot be."""
+"""What the file alone does not show: handlers that cannot be imported, aliases that are missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from brokerrun.core.broker import Broker
+from brokerrun.errors import AliasError
 from brokerrun.supervisor.config import Fault, Reading, dotted
+from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.templates import Common, Template, by_surroundings
 
 _IMPORT_SECONDS: Final = 30.0
@@ -40,6 +43,19 @@ def placed(reading: Reading, faults: list[tuple[str, str]]) -> list[Fault]:
         else Fault(reading.lines.of(("brokerrun", "preload")), "brokerrun.preload", reason)
         for worker, reason in faults
     ]
+
+
+def alias_faults(config: Config) -> list[tuple[str, str]]:
+    """List the schedules whose queue is an alias that is not defined, and why not."""
+    faults = []
+    meant = [spec for spec in config.schedules if spec.queue.startswith("@")]
+    with Broker(config.instance.database, create=False) as broker:
+        for spec in meant:
+            try:
+                broker.resolve(spec.queue)
+            except AliasError as error:
+                faults.append((spec.name, str(error)))
+    return faults
 
 
 def _await(template: Template, within: float) -> list[tuple[str, str]]:

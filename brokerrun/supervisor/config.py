@@ -15,6 +15,8 @@ import tomli
 from brokerrun.core.broker import check_name
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.accounts import Account
+from brokerrun.supervisor.schedule_keys import SCHEDULE, UNSAID, timing_fault
+from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.spec import (
     INSTANCE,
     OWN,
@@ -29,11 +31,12 @@ from brokerrun.supervisor.spec import (
 from brokerrun.supervisor.units import shown
 
 MAX_FILE_BYTES: Final = 1_000_000
-SCOPES: Final = {"brokerrun": INSTANCE, "defaults": SHARED, "workers": OWN}
+SCOPES: Final = {"brokerrun": INSTANCE, "defaults": SHARED, "workers": OWN, "schedule": SCHEDULE}
 _HOMES: Final = {
     "brokerrun": "[brokerrun]",
     "defaults": "[defaults] or [workers.NAME]",
     "workers": "[workers.NAME]",
+    "schedule": "[schedule.NAME]",
 }
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -163,12 +166,13 @@ def read(path: str) -> Reading:
     lines = Lines(text)
     reader = _Reader(document, folder)
     instance, workers = reader.instance(), reader.workers()
+    schedules = reader.schedules()
     reader.cross_check(workers)
     faults = sorted(Fault(lines.of(at), dotted(at), why) for at, why in reader.faults)
     return Reading(
         folder=folder,
         faults=faults,
-        config=None if faults else _config(path, folder, instance, workers),
+        config=None if faults else _config(path, folder, instance, workers, schedules),
         handlers=list(_importable(workers, folder)),
         preload=() if instance["preload"] is _FAULTY else instance["preload"],
         lines=lines,
@@ -226,6 +230,14 @@ class _Reader:
             return {}
         return {name: self._worker(name, table, defaults) for name, table in tables.items()}
 
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """Return for each schedule a value for each key, in the order of the file."""
+        tables = self.document.get("schedule", {})
+        if not isinstance(tables, dict):
+            self._refuse(("schedule",), f"expected a table, got {shown(tables)}")
+            return {}
+        return {name: self._schedule(name, table) for name, table in tables.items()}
+
     def cross_check(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse what no worker can see alone: two on one queue, dead letters that come back."""
         takers: dict[str, str] = {}
@@ -261,9 +273,16 @@ class _Reader:
                 values[key] = self._other_queue((*at, key), values[key], values["queue"])
         return values
 
-    def _named(self, at: At) -> object:
+    def _schedule(self, name: str, table: object) -> dict[str, Any]:
+        at = ("schedule", name)
+        said = self._said(at, table, SCHEDULE)
+        if isinstance(table, dict) and (reason := timing_fault(table)):
+            self._refuse(at, reason)
+        return {**UNSAID, "queue": self._named(at, "a schedule"), **said}
+
+    def _named(self, at: At, what: str = "a worker") -> object:
         try:
-            return named("a worker", at[-1])
+            return named(what, at[-1])
         except ValueError as error:
             return self._refuse(at, str(error))
 
@@ -336,7 +355,9 @@ def _variable(found: re.Match[str]) -> str:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    homes = {key: _HOMES[scope] for scope, key in keys()}
+    homes: dict[str, str] = {}
+    for scope, key in keys():
+        homes[key] = f"{homes[key]} or {_HOMES[scope]}" if key in homes else _HOMES[scope]
     if name in homes:
         return f"unknown key here; it belongs in {homes[name]}"
     if near := _nearest(name, known):
@@ -353,6 +374,8 @@ def _unknown_table(name: str, value: object) -> str:
         return f"unknown table; did you mean [{near}]?"
     if "handler" in value:
         return f"unknown table; did you mean [workers.{name}]?"
+    if "cron" in value or "every" in value:
+        return f"unknown table; did you mean [schedule.{name}]?"
     return f"unknown table; known are {', '.join(f'[{scope}]' for scope in SCOPES)}"
 
 
@@ -377,13 +400,18 @@ def _rings(follows: Mapping[str, str]) -> Iterator[list[str]]:
 
 
 def _config(
-    path: str, folder: str, instance: dict[str, Any], workers: dict[str, dict[str, Any]]
+    path: str,
+    folder: str,
+    instance: dict[str, Any],
+    workers: dict[str, dict[str, Any]],
+    schedules: dict[str, dict[str, Any]],
 ) -> Config:
     return Config(
         path=os.path.abspath(path),
         folder=folder,
         instance=InstanceSpec(**instance),
         workers=tuple(WorkerSpec(name=name, **values) for name, values in workers.items()),
+        schedules=tuple(ScheduleSpec(name=name, **values) for name, values in schedules.items()),
     )
 
 

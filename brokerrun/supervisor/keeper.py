@@ -1,4 +1,4 @@
-"""The supervisor's store work, in a thread of its own: recovery, upkeep, counts.
+"""The supervisor's store work, in a thread of its own: recovery, schedules, upkeep, counts.
 
 It holds the connection that guards the file, from before the first worker starts until the last
 is gone. The loop hands it jobs and takes their answers; it never waits for a disk.
@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -23,7 +23,10 @@ from brokerrun.core.retry import RetryPolicy
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy, StoreError, StoreFull
 from brokerrun.supervisor.fate import Cause, Death, fates
+from brokerrun.supervisor.logs import logger
 from brokerrun.supervisor.processes import hear, wake_pipe
+from brokerrun.supervisor.scheduler import Scheduler
+from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.slotfile import InHand, read_beside
 
 UPKEEP_SECONDS: Final = 1.0
@@ -52,6 +55,7 @@ class Keeper(threading.Thread):
         self.guardian = guardian
         self.failure: StoreError | None = None
         self._database, self._policies, self._history = database, policies, history
+        self.scheduler = Scheduler((), logger())
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
         self._answers: deque[Answer] = deque()
         self.fd, self._wake_fd = wake_pipe()
@@ -59,6 +63,19 @@ class Keeper(threading.Thread):
     def ask(self, job: Job, then: Callable[[Any], None] = lambda value: None) -> None:
         """Have *job* done with the store, and its result given to *then*, in the loop."""
         self._jobs.put((job, then))
+
+    def schedule(self, specs: Sequence[ScheduleSpec], *, once: bool = False) -> None:
+        """Serve these schedules from now on instead; with *once* send only what is due now."""
+        scheduler = Scheduler(specs, logger())
+
+        def job(store: Store) -> None:
+            scheduler.begin(store)
+            scheduler.run(store)
+            if once:
+                scheduler.stop()
+            self.scheduler = scheduler
+
+        self.ask(job)
 
     def answers(self) -> None:
         """In the loop: take what was brought."""
@@ -102,8 +119,9 @@ class Keeper(threading.Thread):
             if time.monotonic() >= due:
                 self._upkeep(store)
                 due = time.monotonic() + UPKEEP_SECONDS
+            pause = min(self._send_due(store), due - time.monotonic())
             try:
-                asked = self._jobs.get(timeout=max(due - time.monotonic(), 0))
+                asked = self._jobs.get(timeout=max(pause, 0))
             except Empty:
                 continue
             if asked is None:
@@ -111,6 +129,14 @@ class Keeper(threading.Thread):
             job, then = asked
             self._answers.append(Answer(then, _until_done(job, store)))
             self._wake()
+
+    def _send_due(self, store: Store) -> float:
+        """Send what is due of the schedules; return the seconds until something is."""
+        try:
+            self.scheduler.run(store)
+        except (StoreBusy, StoreFull):
+            return _AGAIN_SECONDS
+        return self.scheduler.pause()
 
     def _upkeep(self, store: Store) -> None:
         try:

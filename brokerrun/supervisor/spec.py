@@ -22,6 +22,7 @@ from brokerrun.supervisor.accounts import Account, group, user
 from brokerrun.supervisor.envfile import EnvFile, read_env_file
 from brokerrun.supervisor.limits import Limits, limits, niceness, umask
 from brokerrun.supervisor.scaling import Elastic
+from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.slotfile import MOST_IDS
 from brokerrun.supervisor.units import duration, rate, shown, size, span
 
@@ -140,12 +141,13 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole file without faults; *workers* in its order, *folder* is where it lies."""
+    """A whole file without faults, its tables in their order; *folder* is where it lies."""
 
     path: str
     folder: str
     instance: InstanceSpec
     workers: tuple[WorkerSpec, ...]
+    schedules: tuple[ScheduleSpec, ...] = ()
 
 
 def processes_at_first(spec: WorkerSpec) -> int:

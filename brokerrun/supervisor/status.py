@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypedDict
 
 import psutil
 
 from brokerrun.core.backends import open_store
-from brokerrun.core.model import Instance, QueueStats
+from brokerrun.core.model import Instance, QueueStats, Schedule
 from brokerrun.errors import StoreMissing
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.place import Place
+from brokerrun.supervisor.schedules import ScheduleRow, ScheduleSpec, next_tick, row
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.spec import Config, WorkerSpec
 
@@ -59,6 +61,7 @@ class Status(TypedDict):
     stopped_at: float | None
     workers: list[WorkerRow]
     queues: list[QueueRow]
+    schedules: list[ScheduleRow]
 
 
 def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
@@ -75,6 +78,7 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         stopped_at=None,
         workers=[_worker(fleet, place) for place in fleet.roster.places],
         queues=queue_rows(fleet.config.workers, stats),
+        schedules=list(fleet.keeper.scheduler.rows),
     )
 
 
@@ -85,11 +89,13 @@ def status_down(config: Config) -> Status:
     """
     spec, host = config.instance, socket.gethostname()
     stats: list[QueueStats] = []
+    schedules: list[Schedule] = []
     instance, alive = None, False
     store = open_store(spec.database, create=False)
     try:
         instance = store.instance(spec.name, host)
         stats = store.queues()
+        schedules = store.schedules()
         alive = instance is not None and store.alive(instance.owner)
     except StoreMissing:
         pass  # nothing ever ran here
@@ -105,6 +111,7 @@ def status_down(config: Config) -> Status:
         stopped_at=instance.stopped_at / 1e9 if instance and instance.stopped_at else None,
         workers=[],
         queues=queue_rows(config.workers, stats),
+        schedules=schedule_rows(config.schedules, schedules),
     )
 
 
@@ -140,6 +147,15 @@ def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[Q
             )
         )
     return rows
+
+
+def schedule_rows(specs: Sequence[ScheduleSpec], stored: list[Schedule]) -> list[ScheduleRow]:
+    """Describe the schedules of a file by what the store remembers of them."""
+    now, found = time.time_ns(), {entry.name: entry.last_at for entry in stored}
+    return [
+        row(spec, last_at, next_tick(spec, last_at or now, now))
+        for spec, last_at in ((spec, found.get(spec.name)) for spec in specs)
+    ]
 
 
 def _worker(fleet: Fleet, place: Place) -> WorkerRow:

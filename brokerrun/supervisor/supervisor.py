@@ -119,6 +119,7 @@ class Supervisor:
             if faults := self.fleet.templates.faults() if not self.stopping else []:
                 raise Unimportable(faults)
             if not self.stopping:
+                self.keeper.schedule(self.config.schedules, once=self.drain)
                 slots = max(len(self.fleet.roster.places), 1)
                 self.fleet.start(lay_out(slots_fd, slots, boot_number()))
                 self._say_started()
@@ -308,6 +309,7 @@ class Supervisor:
         self.config = config
         policies = {spec.queue: spec.policy() for spec in config.workers}
         self.keeper.learn(policies, config.instance.history)
+        self.keeper.schedule(config.schedules, once=self.drain)
         self.fleet.adopt(config, templates)
 
     # ------------------------------------------------------------------------- pauses and loops

@@ -33,6 +33,15 @@ def duration(value: object) -> float:
     return seconds
 
 
+def written(seconds: float) -> str:
+    """Write a duration as workers.toml does: the inverse of `duration`."""
+    left, text = round(seconds * 1_000), ""
+    for unit, length in _UNITS.items():
+        number, left = divmod(left, length)
+        text += f"{number}{unit}" if number else ""
+    return text or "0s"
+
+
 def span(value: object) -> tuple[float, float]:
     """Return least and most seconds of '1s..10m'."""
     if not isinstance(value, str) or value.count("..") != 1:

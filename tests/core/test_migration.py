@@ -47,8 +47,10 @@ def make_first_version(database: str) -> sqlite3.Connection:
 
 
 def use(database: str) -> list[str]:
-    """Use all that the second version brought."""
+    """Use all that the later versions brought."""
     with Broker(database) as broker:
+        broker.store.begin_schedule("s", "every 60", 0)
+        assert [schedule.name for schedule in broker.store.schedules()] == ["s"]
         broker.write("q", "new")
         broker.store.add_alias("a", "q")
         broker.broadcast("all")

@@ -14,6 +14,7 @@ from brokerrun.core.retry import Backoff
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.config import SCOPES, Reading, keys, load, read
 from brokerrun.supervisor.limits import Limits
+from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.spec import OWN, SHARED, Config, InstanceSpec, Mode, WorkerSpec
 
 EXAMPLE = Path(__file__).parents[2] / "workers.toml.example"
@@ -348,7 +349,9 @@ def test_a_handler_is_a_module_and_a_function(handler: str) -> None:
         (f"brokerrun = 3\n{WORKER}", "workers.toml:1: brokerrun: expected a table, got 3"),
         (f"{WORKER}[worker.b]\n", "workers.toml:3: worker: unknown table; did you mean [workers]?"),
         (f"{WORKER}[b]\nhandler = 'x:y'\n", "b: unknown table; did you mean [workers.b]?"),
-        (f"{WORKER}[schedule.b]\n", "workers.toml:3: schedule: unknown table; known are "),
+        (f"{WORKER}[other.b]\n", "workers.toml:3: other: unknown table; known are "),
+        (f"{WORKER}[b]\nevery = '1m'\n", "b: unknown table; did you mean [schedule.b]?"),
+        (f"{WORKER}[schedules.b]\n", "schedules: unknown table; did you mean [schedule]?"),
         (f"log = 'json'\n{WORKER}", "workers.toml:1: log: unknown key here; it belongs in [bro"),
         (f"{WORKER}[defaults]\nqueue = 'q'\n", "defaults.queue: unknown key here; it belongs in"),
         (f"{WORKER}[defaults]\ngrace = 1\n", "workers.toml:4: defaults.grace: expected a duration"),
@@ -488,6 +491,7 @@ def test_a_key_that_is_not_written_has_the_line_of_its_table() -> None:
 def test_a_spec_has_a_field_for_each_key() -> None:
     assert {field.name for field in fields(WorkerSpec)} == {"name", *OWN, *SHARED}
     assert {field.name for field in fields(InstanceSpec)} == {*SCOPES["brokerrun"]}
+    assert {field.name for field in fields(ScheduleSpec)} == {"name", *SCOPES["schedule"]}
 
 
 def test_the_example_is_a_file_without_faults() -> None:
@@ -497,13 +501,13 @@ def test_the_example_is_a_file_without_faults() -> None:
 def test_the_example_lists_each_key_once_with_its_default() -> None:
     text = EXAMPLE.read_text()
     document = tomli.loads(text)
-    (own,) = document["workers"].values()
-    written = [(scope, key) for scope in ("brokerrun", "defaults") for key in document[scope]]
-    assert written + [("workers", key) for key in own] == keys()
+    (document["workers"],) = document["workers"].values()
+    (document["schedule"],) = document["schedule"].values()
+    assert '# or every = "' in text  # beside cron it would be a fault
+    document["schedule"] = {"cron": None, "every": None} | document["schedule"]
+    assert [(scope, key) for scope in SCOPES for key in document[scope]] == keys()
     for scope, key in keys():
-        if scope != "workers":
+        if scope in ("brokerrun", "defaults") or key in ("timezone", "body", "catch_up", "overlap"):
             assert document[scope][key] == SCOPES[scope][key].default, key
-    for key in {key for _, key in keys()}:
-        assert len(re.findall(rf"^{key} +=", text, re.MULTILINE)) == 1
     for variable in (known.variable for known in SCOPES["brokerrun"].values() if known.variable):
         assert f"${variable}" in text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokerrun.supervisor.units import duration, rate, shown, size, span
+from brokerrun.supervisor.units import duration, rate, shown, size, span, written
 
 BYTES = [("1KB", 1_000), ("512MB", 512_000_000), ("1GiB", 1 << 30), ("2TB", 2 * 10**12)]
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -36,6 +36,11 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
 )
 def test_a_duration_is_seconds(text: str, seconds: float) -> None:
     assert duration(text) == seconds
+
+
+@given(st.integers(0, 10**10))
+def test_a_duration_that_is_written_is_read_again(milliseconds: int) -> None:
+    assert duration(written(milliseconds / 1_000)) == milliseconds / 1_000
 
 
 @pytest.mark.parametrize("value", [30, 2.5, "30", 0])

@@ -1,4 +1,4 @@
-"""What a store tells without taking anything: counts, aliases, attempts, instances."""
+"""What a store tells without taking anything: counts, aliases, attempts, instances, schedules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from brokerrun.core.backends.sqlite.queues import count, has_rows, summary
 from brokerrun.core.backends.sqlite.rows import SQL, one, queue_number, rows, touched
+from brokerrun.core.backends.sqlite.schedules import send_ticks
 from brokerrun.core.ids import next_id, now_ns
-from brokerrun.core.model import Attempt, Instance, QueueStats, Summary
+from brokerrun.core.model import Attempt, Instance, QueueStats, Schedule, Sent, Summary
 from brokerrun.errors import AliasError
 from brokerrun.values import TYPE_CHECKING
 
@@ -106,3 +107,23 @@ class Facts:
         with self.connection.looking() as db:
             found = rows(db, "pauses", name=name, host=host)
         return {worker: bool(paused) for worker, paused in found}
+
+    # ---------------------------------------------------------------------------- the schedules
+
+    def schedules(self) -> list[Schedule]:
+        with self.connection.looking() as db:
+            return [Schedule(*row) for row in rows(db, "schedules")]
+
+    def begin_schedule(self, name: str, timing: str, at: int) -> None:
+        with self.connection.writing() as db:
+            db.execute(SQL["begin_schedule"], {"name": name, "timing": timing, "at": at})
+
+    def set_schedule(self, name: str, at: int, *, seen: int) -> bool:
+        with self.connection.writing() as db:
+            return touched(db, "set_schedule", name=name, at=at, seen=seen) > 0
+
+    def send_ticks(
+        self, name: str, ticks: Sequence[int], queue: str, body: str, *, overlap: bool
+    ) -> Sent:
+        with self.connection.writing() as db:
+            return send_ticks(db, name, ticks, queue, body, overlap)

@@ -340,3 +340,29 @@ on conflict (name, host, worker) do update set paused = excluded.paused
 
 -- name: pauses
 select worker, paused from pause where name = :name and host = :host
+
+-- name: schedules
+-- Each with the queue in which its last message still waits or runs.
+select s.name, s.last_at, s.message, q.name
+  from schedule s left join message m on m.id = s.message and m.state <> 2
+                  left join queue q on q.id = coalesce(m.home, m.queue)
+ order by s.name
+
+-- name: begin_schedule
+-- One whose ticks are decided otherwise now has missed none of them.
+insert into schedule(name, timing, last_at) values (:name, :timing, :at)
+on conflict (name) do update
+   set timing = excluded.timing, last_at = max(last_at, excluded.last_at)
+ where timing <> excluded.timing
+
+-- name: set_schedule
+update schedule set last_at = :at where name = :name and last_at = :seen
+
+-- name: tick
+-- The one update that lets a tick be one message: it needs no leader.
+update schedule set last_at = :tick, message = :message where name = :name and last_at < :tick
+
+-- name: unfinished_tick
+-- The last message of a schedule, unless it was finished, deleted, buried or moved away.
+select m.id from schedule s join message m on m.id = s.message
+ where s.name = :name and m.state <> 2 and coalesce(m.home, m.queue) = :queue
