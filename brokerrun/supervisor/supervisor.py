@@ -39,6 +39,7 @@ from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.status import status_up
+from brokerrun.supervisor.systemd import Facts, ServiceManager, booted, describe
 
 TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
@@ -68,6 +69,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
+        self.manager = ServiceManager(os.environ, os.getpid())
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._asked = False
@@ -194,6 +196,18 @@ class Supervisor:
             self.fleet.stop()
             self.fleet.stop()  # at once: nothing can be settled any more
             raise self.keeper.failure
+        if self.manager.listens:
+            self.manager.tell(self._facts())
+
+    def _facts(self) -> Facts:
+        places = self.fleet.roster.places
+        return Facts(
+            now=time.monotonic(),
+            ready=self.fleet.slots is not None and booted(places),
+            stopping=self._stopping,
+            status=describe(places, stopping=self._stopping),
+            beats=self.keeper.beats,
+        )
 
     def _pause(self) -> float:
         due = self.fleet.roster.next_deadline() - time.monotonic()
@@ -284,6 +298,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
+        self.manager.leave(_PARTING_SECONDS)
         self.fleet.templates.close()
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
