@@ -44,6 +44,9 @@ config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
+    from brokerrun.cli import exporting  # it takes what is here
+
+    exporting.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
