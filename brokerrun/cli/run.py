@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import brokerrun
-from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, WaitTimedOut
+from brokerrun.errors import AlreadyRunning, BrokerrunError, ConfigError, NotRunning, WaitTimedOut
 
 USAGE = 64
 NOT_WELL = 4
@@ -143,12 +143,14 @@ def check(config: str) -> int:
 @cli.command()
 @config_option
 @click.option("--drain", is_flag=True, help="Handle all there is, then leave.")
+@click.option("--if-not-running", is_flag=True, help="Leave with 0 where another one runs.")
+@click.option("-v", "--verbose", is_flag=True, help="Log as the file says, with --drain too.")
 @reports
-def up(config: str, drain: bool) -> int:
+def up(config: str, drain: bool, if_not_running: bool, verbose: bool) -> int:
     """Run the workers of the file in the foreground.
 
     TERM or Ctrl-C: finish what is in hand within its grace, and give the rest back. Again: at
-    once.
+    once. With --drain and no terminal only errors are logged: for cron, which mails what it reads.
 
     Example: brokerrun up -c /srv/app/workers.toml
 
@@ -156,19 +158,37 @@ def up(config: str, drain: bool) -> int:
     runs, 78 bad file or handler.
     """
     from brokerrun.supervisor.config import read
-    from brokerrun.supervisor.logs import set_up_logs
-    from brokerrun.supervisor.supervisor import Supervisor, Unimportable
+    from brokerrun.supervisor.slotfile import lock, slots_path
 
     reading = read(config)
     if reading.config is None:
         raise ConfigError([fault.text(config) for fault in reading.faults])
     instance = reading.config.instance
-    set_up_logs(instance.log, instance.log_level)
+    try:  # before anything heavy is imported: cron asks each minute
+        slots_fd = lock(slots_path(instance.database, instance.name))
+    except AlreadyRunning:
+        if if_not_running:
+            return 0
+        raise
+    quiet = drain and not verbose and not sys.stderr.isatty()
+    return _supervise(reading, slots_fd, drain=drain, log_level="error" if quiet else None)
+
+
+def _supervise(reading: Any, slots_fd: int, *, drain: bool, log_level: str | None) -> int:
+    from dataclasses import replace
+
+    from brokerrun.supervisor.logs import set_up_logs
+    from brokerrun.supervisor.supervisor import Supervisor, Unimportable
+
+    config = reading.config
+    if log_level is not None:
+        config = replace(config, instance=replace(config.instance, log_level=log_level))
+    set_up_logs(config.instance.log, config.instance.log_level)
     try:
-        return Supervisor(reading.config, drain=drain).run()
+        return Supervisor(config, drain=drain).run(slots_fd)
     except Unimportable as refused:
         faults = _placed(reading, refused.faults)
-        raise ConfigError([fault.text(config) for fault in sorted(faults)]) from refused
+        raise ConfigError([fault.text(config.path) for fault in sorted(faults)]) from refused
 
 
 @cli.command()

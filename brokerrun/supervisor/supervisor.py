@@ -36,7 +36,7 @@ from brokerrun.supervisor.processes import (
     wake_pipe,
 )
 from brokerrun.supervisor.slot import Phase
-from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
+from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.status import status_up
 from brokerrun.supervisor.systemd import Facts, ServiceManager, booted, describe
@@ -75,16 +75,17 @@ class Supervisor:
         self._drained = self._asked = False
         self._mark, self._ask_at = 0, 0.0
 
-    def run(self) -> int:
+    def run(self, slots_fd: int) -> int:
         """Run until told to stop, or drained; return the exit status.
 
+        Args:
+            slots_fd: The slots file of this database and name, locked.
+
         Raises:
-            AlreadyRunning: Another supervisor has this database and name.
             Unimportable: A handler cannot be imported; nothing was claimed.
             StoreError: The store cannot be used.
         """
         path = slots_path(self.database, self.name)
-        slots_fd = lock(path)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
         _open_many_files()
@@ -255,8 +256,11 @@ class Supervisor:
             self._serve(0.05)
         if not found:
             raise StoreError(f"{self.database}: did not say whether messages died")
-        self.log.info("drained", dead=found[0])
-        return DIED if found[0] else 0
+        if found[0]:  # the one line that a cron job with nothing else to say prints
+            self.log.error("drained", dead=found[0], advice="see `brokerrun status`")
+            return DIED
+        self.log.info("drained", dead=0)
+        return 0
 
     # --------------------------------------------------------------------------------- signals
 
