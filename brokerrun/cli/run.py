@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -160,6 +161,9 @@ def up(config: str, drain: bool, if_not_running: bool, verbose: bool) -> int:
     from brokerrun.supervisor.config import read
     from brokerrun.supervisor.slotfile import lock, slots_path
 
+    # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
+    # no signal, and a stop that came so early would be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     reading = read(config)
     if reading.config is None:
         raise ConfigError([fault.text(config) for fault in reading.faults])
