@@ -171,6 +171,13 @@ def test_a_unit_of_a_session_names_no_user_and_needs_no_privilege(service: Servi
     assert not {"User", "ProtectSystem", "ReadWritePaths"} & set(unit["Service"])
 
 
+def test_what_means_something_to_systemd_is_written_so_that_it_does_not(service: Service) -> None:
+    odd = systemd(moved(service, '/srv/50% of $HOME "x"'))
+    unit = parsed(odd)["Service"]
+    assert unit["ExecStart"].endswith(r' up -c "/srv/50%% of $$HOME \"x\"/workers.toml"')
+    assert unit["ReadWritePaths"] == r'"/srv/50%% of $HOME \"x\""'
+
+
 def test_launchd_reads_the_list(service: Service) -> None:
     job = plistlib.loads(launchd(replace(service, environment={"BROKERRUN_NAME": "n"})).encode())
     assert job["ProgramArguments"] == service.command("up")

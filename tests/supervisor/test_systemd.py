@@ -23,7 +23,7 @@ from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy
 from brokerrun.supervisor.keeper import Keeper
 from brokerrun.supervisor.roster import Roster
-from brokerrun.supervisor.slot import Signal
+from brokerrun.supervisor.slot import Act, Signal
 from brokerrun.supervisor.systemd import Facts, ServiceManager, Talk, booted, describe
 
 ONE = """
@@ -270,6 +270,9 @@ def test_the_fleet_in_one_line() -> None:
         roster.signal(place, Signal.READY, 0.0)
     roster.signal(places[2], Signal.EXITED, 0.0)
     assert booted(places)
+    roster.settled(places[2], 0.0, healthy=False, died=True)
+    assert [act for _, act in roster.tick(0.0)] == [Act.SPAWN]
+    assert booted(places)  # its second start is not the first
     assert describe(places, stopping=False) == "2 of 3 processes ready"
     places[2].looping, places[2].reason = True, "worker killed by\nSIGSEGV"
     line = "2 of 3 processes ready; w.3 backs off: worker killed by SIGSEGV"
