@@ -145,9 +145,10 @@ def check(config: str) -> int:
 @config_option
 @click.option("--drain", is_flag=True, help="Handle all there is, then leave.")
 @click.option("--if-not-running", is_flag=True, help="Leave with 0 where another one runs.")
+@click.option("--watch", is_flag=True, help="Reload when handlers or the file change.")
 @click.option("-v", "--verbose", is_flag=True, help="Log as the file says, with --drain too.")
 @reports
-def up(config: str, drain: bool, if_not_running: bool, verbose: bool) -> int:
+def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: bool) -> int:
     """Run the workers of the file in the foreground.
 
     TERM or Ctrl-C: finish what is in hand within its grace, and give the rest back. Again: at
@@ -175,21 +176,20 @@ def up(config: str, drain: bool, if_not_running: bool, verbose: bool) -> int:
             return 0
         raise
     quiet = drain and not verbose and not sys.stderr.isatty()
-    return _supervise(reading, slots_fd, drain=drain, log_level="error" if quiet else None)
+    level = "error" if quiet else instance.log_level
+    return _supervise(reading, slots_fd, level, drain=drain, watch=watch)
 
 
-def _supervise(reading: Any, slots_fd: int, *, drain: bool, log_level: str | None) -> int:
+def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watch: bool) -> int:
     from dataclasses import replace
 
     from brokerrun.supervisor.logs import set_up_logs
     from brokerrun.supervisor.supervisor import Supervisor, Unimportable
 
-    config = reading.config
-    if log_level is not None:
-        config = replace(config, instance=replace(config.instance, log_level=log_level))
-    set_up_logs(config.instance.log, config.instance.log_level)
+    config = replace(reading.config, instance=replace(reading.config.instance, log_level=log_level))
+    set_up_logs(config.instance.log, log_level)
     try:
-        return Supervisor(config, drain=drain).run(slots_fd)
+        return Supervisor(config, drain=drain, watch=watch).run(slots_fd)
     except Unimportable as refused:
         faults = _placed(reading, refused.faults)
         raise ConfigError([fault.text(config.path) for fault in sorted(faults)]) from refused

@@ -35,6 +35,7 @@ from brokerrun.supervisor.processes import (
     hear,
     wake_pipe,
 )
+from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config
@@ -61,15 +62,17 @@ class Supervisor:
     """One run of `brokerrun up`.
 
     drain: End once everything ready is handled, and every retry that is still to come.
+    watch: Reload when the code or the file changes.
     """
 
-    def __init__(self, config: Config, *, drain: bool = False):
+    def __init__(self, config: Config, *, drain: bool = False, watch: bool = False):
         self.config, self.drain = config, drain
         self.log = logger()
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
         self.manager = ServiceManager(os.environ, os.getpid())
+        self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._asked = False
@@ -183,6 +186,8 @@ class Supervisor:
                 return 1
             self._serve(self._pause())
             self.fleet.tick()
+            if self.reloader is not None:
+                self.reloader.tick(time.monotonic())
             if self.drain and not self._stopping:
                 self._look_whether_drained()
         return self._deaths() if self._drained else 0
