@@ -181,8 +181,8 @@ class Fleet:
         said = msgspec.json.decode(data, type=wire.FromWorker) if data else None
         born = born_at(said.pid) if said is not None else 0
         if said is None or not born or self.slots is None:
-            if place.pid and born_at(place.pid):
-                self.selector.unregister(process.channel)  # it dies: reap says how
+            if place.pid:
+                self.selector.unregister(process.channel)  # it is dead or dies: reap says how
             else:
                 self._exited(place, None, None)
             return

@@ -81,6 +81,7 @@ class WorkerSpec:
 class InstanceSpec:
     """The table [brokerrun], complete.
 
+    start: "fork", "spawn", or "auto": spawn only where forking is not safe.
     crash_limit: Deaths of one worker within seconds; at one more it backs off.
     crash_backoff: Least and most seconds of that.
     runtime_dir: Folder of the control socket, or "auto".
@@ -91,6 +92,7 @@ class InstanceSpec:
     database: str
     name: str
     preload: tuple[str, ...]
+    start: str
     crash_limit: tuple[int, float]
     crash_backoff: tuple[float, float]
     log: str
@@ -279,6 +281,7 @@ INSTANCE: Final[dict[str, Key]] = {
     "database": Key(_database, Settings().default_db_name, variable="BROKERRUN_DATABASE"),
     "name": Key(_instance_name, "default", variable="BROKERRUN_NAME"),
     "preload": Key(_modules, []),
+    "start": Key(_choice("auto", "fork", "spawn"), "auto"),
     "crash_limit": Key(_one(rate), "5/30s"),
     "crash_backoff": Key(_one(span), "1s..1m"),
     "log": Key(_choice("auto", "pretty", "logfmt", "json"), "auto", variable="BROKERRUN_LOG"),

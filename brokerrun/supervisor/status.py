@@ -48,7 +48,10 @@ class QueueRow(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole answer. state: starting, up, stopping, degraded, down, silent."""
+    """The whole answer. state: starting, up, stopping, degraded, down, silent.
+
+    spawned: Of each worker that is not forked, why.
+    """
 
     name: str
     database: str
@@ -59,6 +62,7 @@ class Status(TypedDict):
     stopped_at: float | None
     workers: list[WorkerRow]
     queues: list[QueueRow]
+    spawned: dict[str, str]
 
 
 def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
@@ -75,6 +79,7 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         stopped_at=None,
         workers=[_worker(fleet, place) for place in fleet.roster.places],
         queues=queue_rows(fleet.config.workers, stats),
+        spawned=fleet.templates.spawned(),
     )
 
 
@@ -105,6 +110,7 @@ def status_down(config: Config) -> Status:
         stopped_at=instance.stopped_at / 1e9 if instance and instance.stopped_at else None,
         workers=[],
         queues=queue_rows(config.workers, stats),
+        spawned={},
     )
 
 
