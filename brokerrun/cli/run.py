@@ -45,8 +45,9 @@ config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
-    from brokerrun.cli import exporting  # it takes what is here
+    from brokerrun.cli import doctoring, exporting  # they take what is here
 
+    doctoring.add_to(cli)
     exporting.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
