@@ -97,6 +97,7 @@ def test_an_import_that_hangs_in_one_worker_is_ended_at_its_boot_timeout(site: S
     site.handlers("""
         if "brokerrun.supervisor.spawned" in sys.orig_argv and not os.path.exists(HERE + "/hung"):
             open(HERE + "/hung", "w").close()
+            note("hung", os.getpid())
             time.sleep(60)
 
         def q(job):
@@ -107,6 +108,8 @@ def test_an_import_that_hangs_in_one_worker_is_ended_at_its_boot_timeout(site: S
     site.start(ready=False)
     site.noted("done m", 10)
     assert "event=worker_boot_timeout" in site.log()
+    (hung,) = site.notes("hung")
+    assert gone([int(hung.split()[1])])()
     assert site.stop() == 0
 
 
@@ -117,18 +120,19 @@ def test_an_import_that_fails_in_a_worker_alone_burns_nothing_and_is_told(site: 
 
         def q(job): ...
         """)
-    site.configure(instance={"start": "spawn", "crash_limit": "1/30s"}, q={})
+    site.configure(instance={"start": "spawn", "crash_limit": "1/30s"}, q={"processes": 4})
     site.write("q", "m")
     site.start(ready=False)
     eventually(lambda: {row["state"] for row in site.workers()} == {"backoff"}, 10)
     assert "only here" in site.log()
-    assert site.workers()[0]["reason"] == "worker left with exit status 78"
+    reasons = {row["reason"] for row in site.workers()}
+    assert reasons == {"worker left with exit status 78"}
     assert [m.attempts for m in site.there("q")] == [0]
     assert site.stop() == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_during_their_import_is_obeyed(site: Site, signum: int) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_the_supervisor_during_their_import_is_theirs(site: Site, signum: int) -> None:
     site.handlers("""
         if "brokerrun.supervisor.spawned" in sys.orig_argv:
             note("imports")
@@ -140,5 +144,8 @@ def test_a_stop_during_their_import_is_obeyed(site: Site, signum: int) -> None:
     site.start(ready=False)
     site.noted("imports", 10)
     pids = [child.pid for child in site.children()]
-    assert site.stop(signum, within=3) == 0
+    if signum == signal.SIGKILL:
+        site.supervisor.kill()
+    else:
+        assert site.stop(signum, within=3) == 0
     eventually(gone(pids), 1)
