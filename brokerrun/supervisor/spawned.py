@@ -24,7 +24,8 @@ _CHANNEL, _DUMP = 3, 4
 def main() -> int:
     """Be the worker that standard input describes; return the exit status."""
     told = msgspec.json.decode(sys.stdin.buffer.read(), type=wire.Spawned)
-    os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
     for fd in (_CHANNEL, _DUMP):
         os.set_inheritable(fd, False)
     if not die_with(told.setup.supervisor, PARENT_SECONDS):

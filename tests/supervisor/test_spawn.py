@@ -8,7 +8,7 @@ import signal
 
 import psutil
 import pytest
-from supervised import Site, gone
+from supervised import Site, gone, open_files
 from support import eventually
 
 HANDLER = """
@@ -79,6 +79,7 @@ def test_at_wish_all_are_spawned_and_live_and_die_as_forked_ones_do(site: Site) 
     assert "workers_spawned" not in site.log()
     assert site.status()["spawned"] == {"q": 'start = "spawn"'}
     first = site.pids()
+    assert [open_files(pid).count("/dev/null") for pid in first] == [1, 1]
     assert {psutil.Process(pid).ppid() for pid in first} == {site.supervisor.pid}
     site.write("q", "wait-a")
     site.noted("begun wait-a")
