@@ -130,6 +130,11 @@ class Site:
             assert process.poll() is None, self.log()
         return process
 
+    def adopted(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Have a process that a test started end with the test."""
+        self._processes.append(process)
+        return process
+
     @property
     def supervisor(self) -> subprocess.Popen[bytes]:
         return self._processes[-1]

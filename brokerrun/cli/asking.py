@@ -11,6 +11,7 @@ import click
 
 from brokerrun.errors import BrokerrunError, ConfigError, NotRunning
 
+NOT_WELL = 4
 config_option = click.option(
     "-c",
     "--config",

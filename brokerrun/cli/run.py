@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
 import click
 
 import brokerrun
-from brokerrun.cli.asking import ask_supervisor, config_option, reports
+from brokerrun.cli.asking import NOT_WELL, ask_supervisor, config_option, reports
 from brokerrun.cli.fleet_verbs import FLEET_VERBS
-from brokerrun.errors import ConfigError, NotRunning, WaitTimedOut
+from brokerrun.errors import AlreadyRunning, ConfigError, NotRunning, WaitTimedOut
 
 USAGE = 64
-NOT_WELL = 4
 _STATUS_SECONDS = 2.0
 _MINIMAL = """\
 # One worker: it takes from the queue "hello". `brokerrun check` explains this file, and
@@ -34,6 +34,10 @@ def hello(message):
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
+    from brokerrun.cli import doctoring, exporting  # they take what is here
+
+    doctoring.add_to(cli)
+    exporting.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -120,24 +124,28 @@ def check(config: str) -> int:
 @cli.command()
 @config_option
 @click.option("--drain", is_flag=True, help="Handle all there is, then leave.")
+@click.option("--if-not-running", is_flag=True, help="Leave with 0 where another one runs.")
+@click.option("--watch", is_flag=True, help="Reload when handlers or the file change.")
+@click.option("-v", "--verbose", is_flag=True, help="Log as the file says, with --drain too.")
 @reports
-def up(config: str, drain: bool) -> int:
+def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: bool) -> int:
     """Run the workers of the file in the foreground.
 
     TERM or Ctrl-C: finish what is in hand within its grace, and give the rest back. Again: at
-    once.
+    once. With --drain and no terminal only errors are logged: for cron, which mails what it reads.
 
     Example: brokerrun up -c /srv/app/workers.toml
 
     Exit status: 0 stopped or drained, 4 drained but messages died, 69 no store, 70 a crash loop
     that on_crash_loop or --drain does not wait out, 75 another one runs, 78 bad file or handler.
     """
-    from brokerrun.supervisor.check import placed
     from brokerrun.supervisor.config import read
-    from brokerrun.supervisor.logs import set_up_logs
     from brokerrun.supervisor.rights import unheld
-    from brokerrun.supervisor.supervisor import Supervisor, Unimportable
+    from brokerrun.supervisor.slotfile import lock, slots_path
 
+    # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
+    # no signal, and a stop that came so early would be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     reading = read(config)
     faults = reading.faults + _undefined(reading)
     if reading.config is None or faults:
@@ -145,12 +153,31 @@ def up(config: str, drain: bool) -> int:
     if faults := unheld(reading):
         raise ConfigError([fault.text(config) for fault in sorted(faults)])
     instance = reading.config.instance
-    set_up_logs(instance.log, instance.log_level)
+    try:  # before anything heavy is imported: cron asks each minute
+        slots_fd = lock(slots_path(instance.database, instance.name))
+    except AlreadyRunning:
+        if if_not_running:
+            return 0
+        raise
+    quiet = drain and not verbose and not sys.stderr.isatty()
+    level = "error" if quiet else instance.log_level
+    return _supervise(reading, slots_fd, level, drain=drain, watch=watch)
+
+
+def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watch: bool) -> int:
+    from dataclasses import replace
+
+    from brokerrun.supervisor.check import placed
+    from brokerrun.supervisor.logs import set_up_logs
+    from brokerrun.supervisor.supervisor import Supervisor, Unimportable
+
+    config = replace(reading.config, instance=replace(reading.config.instance, log_level=log_level))
+    set_up_logs(config.instance.log, log_level)
     try:
-        return Supervisor(reading.config, drain=drain).run()
+        return Supervisor(config, drain=drain, watch=watch).run(slots_fd)
     except Unimportable as refused:
         faults = placed(reading, refused.faults)
-        raise ConfigError([fault.text(config) for fault in sorted(faults)]) from refused
+        raise ConfigError([fault.text(config.path) for fault in sorted(faults)]) from refused
 
 
 @cli.command()

@@ -20,6 +20,8 @@ def show_status(status: Status, *, as_json: bool) -> None:
     if status["workers"]:
         click.echo()
         _workers(status["workers"])
+        for worker, why in status["spawned"].items():
+            click.echo(f"  {worker}: spawned, not forked: {why}")
     click.echo()
     _table(
         "QUEUE READY DELAYED RUNNING DEAD OLDEST",

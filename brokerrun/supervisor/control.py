@@ -32,7 +32,7 @@ def socket_path(runtime_dir: str, database: str, name: str) -> str:
     """
     key = f"{os.path.realpath(database)}\0{name}".encode()
     file = hashlib.sha256(key).hexdigest()[:16] + ".sock"
-    folder = _runtime_folder() if runtime_dir == "auto" else runtime_dir
+    folder = wanted_folder(runtime_dir)
     if len(os.fsencode(os.path.join(folder, file))) > _MOST_PATH:
         folder = _own_temporary_folder()
         if len(os.fsencode(os.path.join(folder, file))) > _MOST_PATH:
@@ -41,7 +41,10 @@ def socket_path(runtime_dir: str, database: str, name: str) -> str:
     return os.path.join(folder, file)
 
 
-def _runtime_folder() -> str:
+def wanted_folder(runtime_dir: str) -> str:
+    """Name the folder of sockets, were there no bound on the length of an address."""
+    if runtime_dir != "auto":
+        return runtime_dir
     given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if given:
         return given

@@ -244,8 +244,8 @@ class Fleet:
             return
         born = born_at(said.pid) if isinstance(said, wire.Forked | wire.Hello) else 0
         if not isinstance(said, wire.Forked | wire.Hello) or not born or self.slots is None:
-            if place.pid and born_at(place.pid):
-                self.selector.unregister(process.channel)  # it dies: reap says how
+            if place.pid:
+                self.selector.unregister(process.channel)  # it is dead or dies: reap says how
             else:
                 self._exited(place, None, None)
             return

@@ -54,6 +54,7 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self.guardian = guardian
         self.failure: StoreError | None = None
+        self.beats = 0  # grows with all that is done: while it does not, the thread stands still
         self._database, self._policies, self._history = database, policies, history
         self.scheduler = Scheduler((), logger())
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
@@ -116,6 +117,7 @@ class Keeper(threading.Thread):
         store.queues()  # reads a table: only now does the connection guard the file
         due = time.monotonic() + UPKEEP_SECONDS
         while True:
+            self.beats += 1
             if time.monotonic() >= due:
                 self._upkeep(store)
                 due = time.monotonic() + UPKEEP_SECONDS
@@ -127,7 +129,7 @@ class Keeper(threading.Thread):
             if asked is None:
                 return
             job, then = asked
-            self._answers.append(Answer(then, _until_done(job, store)))
+            self._answers.append(Answer(then, self._until_done(job, store)))
             self._wake()
 
     def _send_due(self, store: Store) -> float:
@@ -137,6 +139,14 @@ class Keeper(threading.Thread):
         except (StoreBusy, StoreFull):
             return _AGAIN_SECONDS
         return self.scheduler.pause()
+
+    def _until_done(self, job: Job, store: Store) -> Any:
+        while True:
+            try:
+                return job(store)
+            except (StoreBusy, StoreFull):
+                self.beats += 1
+                time.sleep(_AGAIN_SECONDS)
 
     def _upkeep(self, store: Store) -> None:
         try:
@@ -151,14 +161,6 @@ class Keeper(threading.Thread):
             os.write(self._wake_fd, b"!")
         except BlockingIOError:
             return
-
-
-def _until_done(job: Job, store: Store) -> Any:
-    while True:
-        try:
-            return job(store)
-        except (StoreBusy, StoreFull):
-            time.sleep(_AGAIN_SECONDS)
 
 
 def recover(

@@ -28,11 +28,12 @@ class Reload:
     def __init__(
         self, supervisor: Supervisor, reply: Reply, *, dry: bool, roll: bool, within: float
     ):
-        self.supervisor, self.reply = supervisor, reply
+        self.supervisor, self._then = supervisor, reply
         self.dry, self.roll, self.within = dry, roll, within
 
     def begin(self) -> None:
         """Check the file, and let new templates import what it names."""
+        self.supervisor.manager.reloading()
         self.reading = read(self.supervisor.config.path)
         try:
             self.config = self._checked(self.reading)
@@ -49,6 +50,11 @@ class Reload:
             max(spec.boot_timeout for spec in self.config.workers),
             "",
         )
+
+    def reply(self, answer: object) -> None:
+        """Say what came of it, to the service manager too."""
+        self.supervisor.manager.reloaded()
+        self._then(answer)
 
     def _checked(self, reading: Reading) -> Config:
         path = self.supervisor.config.path

@@ -118,6 +118,7 @@ class WorkerSpec:
 class InstanceSpec:
     """The table [brokerrun], complete.
 
+    start: "fork", "spawn", or "auto": spawn only where forking is not safe.
     crash_limit: Deaths of one worker within seconds; at one more it backs off.
     crash_backoff: Least and most seconds of that.
     on_crash_loop: "backoff" and no more, "pause" that worker, or "exit".
@@ -129,6 +130,7 @@ class InstanceSpec:
     database: str
     name: str
     preload: tuple[str, ...]
+    start: str
     crash_limit: tuple[int, float]
     crash_backoff: tuple[float, float]
     on_crash_loop: str
@@ -392,6 +394,7 @@ INSTANCE: Final[dict[str, Key]] = {
     ),
     "name": Key(_instance_name, "default", Cost.INSTANCE, variable="BROKERRUN_NAME"),
     "preload": Key(_modules, []),
+    "start": Key(_choice("auto", "fork", "spawn"), "auto"),
     "crash_limit": Key(_one(rate), "5/30s", Cost.LIVE),
     "crash_backoff": Key(_one(span), "1s..1m", Cost.LIVE),
     "on_crash_loop": Key(_choice("backoff", "pause", "exit"), "backoff", Cost.LIVE),

@@ -50,7 +50,10 @@ class QueueRow(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole answer. state: starting, up, stopping, degraded, down, silent."""
+    """The whole answer. state: starting, up, stopping, degraded, down, silent.
+
+    spawned: Of each worker that is not forked, why.
+    """
 
     name: str
     database: str
@@ -62,6 +65,7 @@ class Status(TypedDict):
     workers: list[WorkerRow]
     queues: list[QueueRow]
     schedules: list[ScheduleRow]
+    spawned: dict[str, str]
 
 
 def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
@@ -79,6 +83,7 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         workers=[_worker(fleet, place) for place in fleet.roster.places],
         queues=queue_rows(fleet.config.workers, stats),
         schedules=list(fleet.keeper.scheduler.rows),
+        spawned=fleet.templates.spawned(),
     )
 
 
@@ -112,6 +117,7 @@ def status_down(config: Config) -> Status:
         workers=[],
         queues=queue_rows(config.workers, stats),
         schedules=schedule_rows(config.schedules, schedules),
+        spawned={},
     )
 
 

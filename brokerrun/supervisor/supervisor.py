@@ -39,9 +39,11 @@ from brokerrun.supervisor.processes import (
     wake_pipe,
 )
 from brokerrun.supervisor.reload import Reload
+from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
-from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
+from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config, processes_at_first
+from brokerrun.supervisor.systemd import Facts, ServiceManager, booted, describe
 from brokerrun.supervisor.templates import Templates
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
@@ -69,14 +71,17 @@ class Supervisor:
     """One run of `brokerrun up`.
 
     drain: End once everything ready is handled, and every retry that is still to come.
+    watch: Reload when the code or the file changes.
     """
 
-    def __init__(self, config: Config, *, drain: bool = False):
+    def __init__(self, config: Config, *, drain: bool = False, watch: bool = False):
         self.config, self.drain = config, drain
         self.log = logger()
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
+        self.manager = ServiceManager(os.environ, os.getpid())
+        self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._failed = False
@@ -85,16 +90,17 @@ class Supervisor:
         self.reloading: Reload | None = None
         self._hung_up = False
 
-    def run(self) -> int:
+    def run(self, slots_fd: int) -> int:
         """Run until told to stop, or drained; return the exit status.
 
+        Args:
+            slots_fd: The slots file of this database and name, locked.
+
         Raises:
-            AlreadyRunning: Another supervisor has this database and name.
             Unimportable: A handler cannot be imported; nothing was claimed.
             StoreError: The store cannot be used.
         """
         path = slots_path(self.database, self.name)
-        slots_fd = lock(path)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
         _open_many_files()
@@ -216,6 +222,8 @@ class Supervisor:
             self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
+            if self.reloader is not None:
+                self.reloader.tick(time.monotonic())
             if self.drain and not self.stopping:
                 self._look_whether_drained()
         if self._failed:
@@ -232,6 +240,18 @@ class Supervisor:
             self.fleet.stop()
             self.fleet.stop()  # at once: nothing can be settled any more
             raise self.keeper.failure
+        if self.manager.listens:
+            self.manager.tell(self._facts())
+
+    def _facts(self) -> Facts:
+        places = self.fleet.roster.places
+        return Facts(
+            now=time.monotonic(),
+            ready=self.fleet.slots is not None and booted(places),
+            stopping=self.stopping,
+            status=describe(places, stopping=self.stopping),
+            beats=self.keeper.beats,
+        )
 
     def _pause(self) -> float:
         due = self.fleet.roster.next_deadline() - time.monotonic()
@@ -276,8 +296,11 @@ class Supervisor:
             self._serve(0.05)
         if not found:
             raise StoreError(f"{self.database}: did not say whether messages died")
-        self.log.info("drained", dead=found[0])
-        return DIED if found[0] else 0
+        if found[0]:  # the one line that a cron job with nothing else to say prints
+            self.log.error("drained", dead=found[0], advice="see `brokerrun status`")
+            return DIED
+        self.log.info("drained", dead=0)
+        return 0
 
     # ------------------------------------------------------------------------------- new configs
 
@@ -374,6 +397,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
+        self.manager.leave(_PARTING_SECONDS)
         self.fleet.templates.close()
         self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:

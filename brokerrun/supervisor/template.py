@@ -13,8 +13,9 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
@@ -38,7 +39,7 @@ from brokerrun.supervisor.wear import Wear
 from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
-_PARENT_SECONDS = 5.0
+PARENT_SECONDS = 5.0
 _MOST_FDS = 5
 _MOST_TRACES = 5  # that go into one message
 _CACHE_MB = 2  # a worker looks at few pages, and there are many workers
@@ -52,44 +53,47 @@ def main() -> None:
     setup = msgspec.json.decode(link.recv(wire.MOST_BYTES), type=wire.Setup)
     if setup.account is not None:
         become(setup.account)
-    if not die_with(setup.supervisor, _PARENT_SECONDS):  # after that: a change of user disarms it
+    if not die_with(setup.supervisor, PARENT_SECONDS):  # after that: a change of user disarms it
         sys.exit(1)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_IGN)
     setproctitle("brokerrun: template")
     set_up_logs(setup.log, setup.log_level)
-    handlers, faults, traces = _load(setup, link)
-    if holds_open(setup.database):
-        faults.append(("", f"an import left {setup.database} open: open it in the handler"))
+    handlers, faults, traces = load(
+        setup, lambda worker: link.send(msgspec.json.encode(wire.Importing(worker)))
+    )
     if setup.account and setup.database and (fault := access_fault(setup.account, setup.database)):
         faults += [(wanted.worker, fault) for wanted in setup.handlers]
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages alone
-    imported = wire.Imported(faults, os_threads(), fingerprint(began_at), traces)
+    imported = wire.Imported(faults, unsafe(setup.database), fingerprint(began_at), traces)
     link.send(msgspec.json.encode(imported))
     while message := _receive(link):
         request, fds = message
         _fork_worker(request, fds, handlers, setup, link)
 
 
-def _load(
-    setup: wire.Setup, link: socket.socket
+def load(
+    setup: wire.Setup, begin: Callable[[str], object] = lambda worker: None
 ) -> tuple[dict[str, Handler], list[tuple[str, str]], list[str]]:
-    """Import everything; say what cannot be, by worker, and what was raised."""
+    """Import everything; say what cannot be, by worker, and what was raised.
+
+    *begin* is told which one comes next.
+    """
     os.chdir(setup.cwd)
     sys.path[:0] = setup.path
     handlers: dict[str, Handler] = {}
     faults: list[tuple[str, str]] = []
     traces: list[str] = []
     for module in setup.preload:
-        link.send(msgspec.json.encode(wire.Importing("")))
+        begin("")
         try:
             import_module(module)
         except BaseException as error:
             faults.append(("", f"cannot import {module!r}: {type(error).__name__}: {error}"))
             traces.append(trace(error))
     for wanted in setup.handlers:
-        link.send(msgspec.json.encode(wire.Importing(wanted.worker)))
+        begin(wanted.worker)
         try:
             handlers[wanted.worker] = load_handler(wanted.handler)
         except HandlerFault as fault:
@@ -97,6 +101,19 @@ def _load(
             if fault.__cause__ is not None:
                 traces.append(trace(fault.__cause__))
     return handlers, faults, list(dict.fromkeys(traces))[:_MOST_TRACES]
+
+
+def unsafe(database: str) -> list[str]:
+    """Say why nothing may be forked from this process: a child has none of its threads and any of
+    their locks, and an open database there loses commits."""
+    found = []
+    if (others := os_threads() - 1) > 0:
+        named = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+        native = [f"{others - len(named)} native"] if others > len(named) else []
+        found.append(f"an import left threads: {', '.join([*named, *native])}")
+    if holds_open(database):
+        found.append(f"an import left {database} open")
+    return found
 
 
 def _receive(link: socket.socket) -> tuple[wire.Spawn, list[int]] | None:
@@ -138,7 +155,7 @@ def _as_between(
         worker = os.fork()
         if worker == 0:
             link.close()
-            status = _be_worker(request, fds, handlers[request.spec.name], setup)
+            status = be_worker(request, fds, handlers[request.spec.name], setup)
         else:  # said here, so that one that hangs before it says hello can be killed
             os.write(fds[0], msgspec.json.encode(wire.Forked(worker)))
             status = 0
@@ -146,9 +163,10 @@ def _as_between(
         os._exit(status)
 
 
-def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wire.Setup) -> int:
+def be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wire.Setup) -> int:
+    """Work until told to stop; return the exit status. *fds*: the channel, the file for dumps."""
     os.setpgid(0, 0)
-    if not die_with(setup.supervisor, _PARENT_SECONDS):
+    if not die_with(setup.supervisor, PARENT_SECONDS):
         return 1
     stop = _Stop()
     faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True, chain=False)

@@ -35,6 +35,7 @@ class Common:
     database: str = ""
     log: str = "auto"
     log_level: str = "info"
+    start: str = "auto"
 
 
 class Template:
@@ -46,10 +47,12 @@ class Template:
         self.imported: wire.Imported | None = None
         self.deadline = float("inf")
         self.overdue = False
+        self._start = common.start
+        self._setup, self._env = _setup(group, common), group[0].env
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.pid = _start(theirs, group[0].env)
-        self.link.send(_ENCODE(_setup(group, common)))
+            self.pid = _run("template", self._env, {3: theirs.fileno()})
+        self.link.send(_ENCODE(self._setup))
         self.link.setblocking(False)
 
     def fileno(self) -> int:
@@ -57,7 +60,14 @@ class Template:
 
     @property
     def ready(self) -> bool:
-        return self.imported is not None and not self.imported.faults
+        return self.imported is not None and not self.faults()
+
+    @property
+    def spawns(self) -> str | None:
+        """Why workers are not forked from it but started by exec; None: they are forked."""
+        if self._start == "spawn":
+            return 'start = "spawn"'
+        return "; ".join(self.imported.unsafe) or None if self.imported else None
 
     def read(self) -> bool:
         """Take what it says; False where it is gone."""
@@ -78,6 +88,9 @@ class Template:
 
     def spawn(self, request: wire.Spawn, fds: list[int]) -> bool:
         """Ask for a worker; False where the template cannot be asked now."""
+        if self.spawns is not None:
+            _spawn(wire.Spawned(self._setup, request, len(fds)), self._env, fds)
+            return True
         try:
             socket.send_fds(self.link, [_ENCODE(request)], fds)
         except OSError:
@@ -87,7 +100,8 @@ class Template:
     def faults(self) -> list[tuple[str, str]]:
         """List what it could not import, by worker; what killed it on the way, too."""
         if self.imported is not None:
-            return list(self.imported.faults)
+            refused = self.imported.unsafe if self._start == "fork" else []
+            return [*self.imported.faults, *(("", f'{why}, and start = "fork"') for why in refused)]
         if self.overdue:
             return [(self.importing or "", _OVERDUE)]
         return [(self.importing or "", "the import ended the process that imports handlers")]
@@ -117,7 +131,9 @@ class Templates:
         self._selector, self._log, self._tell_lost = selector, log, lost
         self._groups = by_surroundings([handler_place(spec) for spec in config.workers])
         spec = config.instance
-        self._common = Common(config.folder, spec.preload, spec.database, spec.log, spec.log_level)
+        self._common = Common(
+            config.folder, spec.preload, spec.database, spec.log, spec.log_level, spec.start
+        )
         self._templates: list[Template] = []
         self._pids: set[int] = set() if pids is None else pids  # not yet reaped
         self._refused: list[tuple[str, str]] = []  # imports that ended their template
@@ -168,7 +184,7 @@ class Templates:
 
     def faults(self) -> list[tuple[str, str]]:
         """List what could not be imported, by worker."""
-        said = [fault for t in self._templates if t.imported for fault in t.imported.faults]
+        said = [fault for t in self._templates if t.imported for fault in t.faults()]
         return self._refused + said
 
     def broken(self) -> str | None:
@@ -186,6 +202,10 @@ class Templates:
     def traces(self) -> list[str]:
         """List what the imports raised."""
         return list(self._traces)
+
+    def spawned(self) -> dict[str, str]:
+        """Say of each worker that is not forked why."""
+        return {w: why for t in self._templates if (why := t.spawns) for w in t.workers}
 
     def slow(self) -> list[str]:
         """Name the workers whose imports go on."""
@@ -216,12 +236,9 @@ class Templates:
             self._imported(template, template.imported, group)
 
     def _imported(self, template: Template, imported: wire.Imported, group: Group) -> None:
-        if imported.threads > 1:
+        if imported.unsafe and template.spawns is not None:
             self._log.warning(
-                "template_has_threads",
-                threads=imported.threads,
-                workers=",".join(template.workers),
-                advice="an import starts threads: a forked worker has none of them",
+                "workers_spawned", workers=",".join(template.workers), why=template.spawns
             )
         self._traces += imported.traces
         if template.ready:
@@ -278,16 +295,28 @@ def _setup(group: Sequence[HandlerPlace], common: Common) -> wire.Setup:
     )
 
 
-def _start(link: socket.socket, env: dict[str, str]) -> int:
-    """Start it by exec: nothing of this process is carried over but the link, as descriptor 3."""
+def _spawn(told: wire.Spawned, env: dict[str, str], fds: list[int]) -> None:
+    """Start a worker by exec, as our own child: what it is told is its standard input."""
+    wanted = told.request.spec.name
+    handlers = [handles for handles in told.setup.handlers if handles.worker == wanted]
+    told = msgspec.structs.replace(
+        told, setup=msgspec.structs.replace(told.setup, handlers=handlers)
+    )
+    with open(os.memfd_create("told"), "w+b") as file:
+        file.write(_ENCODE(told))
+        file.seek(0)
+        _run("spawned", env, {0: file.fileno(), **dict(enumerate(fds, 3))})
+
+
+def _run(module: str, env: dict[str, str], fds: dict[int, int]) -> int:
+    """Start a process by exec: nothing of this one is carried over but *fds*, there: here."""
+    # Here they are above all numbers there, which the supervisor has long taken for its own.
+    duplicates = [(os.POSIX_SPAWN_DUP2, here, there) for there, here in fds.items()]
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-P", "-m", "brokerrun.supervisor.template"],
+        [sys.executable, "-P", "-m", f"brokerrun.supervisor.{module}"],
         os.environ | env,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, link.fileno(), 3),
-        ],
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *duplicates],
         setpgroup=0,
         setsigmask=(),
     )

@@ -36,10 +36,13 @@ class Importing(msgspec.Struct, frozen=True, tag="importing"):
 
 
 class Imported(msgspec.Struct, frozen=True, tag="imported"):
-    """Template to supervisor: all is imported; the faults by worker (preload: the empty name)."""
+    """Template to supervisor: all is imported; the faults by worker (preload: the empty name).
+
+    unsafe: Why nothing may be forked from what the imports left.
+    """
 
     faults: list[tuple[str, str]]
-    threads: int
+    unsafe: list[str]
     code: str = ""  # names the state of the modules
     traces: list[str] = []  # of what the imports raised
 
@@ -55,8 +58,16 @@ class Spawn(msgspec.Struct, frozen=True):
     database: str
 
 
+class Spawned(msgspec.Struct, frozen=True):
+    """Supervisor to a worker that was not forked but started by exec: all that one would know."""
+
+    setup: Setup
+    request: Spawn
+    fds: int  # how many it has, from 3 on
+
+
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """To supervisor, from the process between the forks: this is the worker."""
+    """To supervisor, from the process between the forks, or the one started: this is the worker."""
 
     pid: int
 

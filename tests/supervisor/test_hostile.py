@@ -186,7 +186,7 @@ def test_upkeep_goes_on_while_it_drains(site: Site) -> None:
     site.write("q", "x")
     holder.start()
     eventually(lambda: [m.attempts for m in site.there("q")] == [1], 5)
-    site.start("--drain", ready=False)
+    site.start("--drain", "--verbose", ready=False)
     eventually(lambda: "supervisor_started" in site.log(), 10)
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from brokerrun.core.backends.sqlite.simplebroker import Found
+    from brokerrun.core.findings import Finding
     from brokerrun.core.sqlrunner import SQLRunner
     from brokerrun.core.store import Store
 
@@ -53,6 +54,13 @@ def remove_store(target: str) -> bool:
     module, rest = _module(target, "removal")
     remove: Callable[[str], bool] = module.remove_store
     return remove(rest)
+
+
+def examine(target: str, settings: Settings) -> list[Finding]:
+    """Look for what is wrong around the store of *target*; touch nothing."""
+    module, rest = _module(target, "checkup")
+    look: Callable[[str, Settings], list[Finding]] = module.examine
+    return look(rest, settings)
 
 
 def is_ours(path: str) -> bool:
