@@ -149,13 +149,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    for home, names in _HOMES.items():
-        if name in names:
-            found = getattr(import_module(f"brokerrun.{home}"), name)
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module 'brokerrun' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker any name would be an object of the package
+
+    def __getattr__(name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                found = getattr(import_module(f"brokerrun.{home}"), name)
+                globals()[name] = found
+                return found
+        raise AttributeError(f"module 'brokerrun' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

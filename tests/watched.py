@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection as Talk
 
 from brokerrun.core.loop import Watcher
 from brokerrun.core.queue import Queue
@@ -38,6 +40,16 @@ def noting(seen: Seen) -> Callable[[str, int], None]:
 def failing(message: str, ident: int) -> None:
     """Handle nothing."""
     raise ValueError(f"cannot do {message}")
+
+
+def hold_lock(database: str, talk: Talk) -> None:
+    """Keep the write lock of a database until something is said."""
+    db = sqlite3.connect(database, isolation_level=None)
+    db.execute("begin immediate")
+    talk.send("locked")
+    talk.recv()
+    db.execute("rollback")
+    db.close()
 
 
 @contextmanager

@@ -117,6 +117,18 @@ def test_an_event_ends_the_wait(database: str) -> None:
         assert waiter.wait(10) is False
 
 
+def test_news_behind_the_event_is_not_told(database: str) -> None:
+    event, told = threading.Event(), list[bool]()
+    with waiting(database, stop_event=event) as waiter:
+        thread = threading.Thread(target=lambda: told.append(waiter.wait(10)))
+        thread.start()
+        until(time.monotonic() + 0.05)  # it sleeps, until it glances at the event or is woken
+        event.set()
+        Queue("a", database).write("x")
+        thread.join(5)
+    assert told == [False]
+
+
 def test_a_database_that_goes_ends_the_wait(database: str) -> None:
     with waiting(database) as waiter:
         Path(database).unlink()

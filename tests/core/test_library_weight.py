@@ -11,7 +11,7 @@ import pytest
 
 import brokerrun
 
-DOORS = ["brokerrun", "brokerrun.db", "brokerrun.ext", "brokerrun.sqqueue", "brokerrun.watcher"]
+DOORS = [f"brokerrun{door}" for door in ("", ".aio", ".db", ".ext", ".sqqueue", ".watcher")]
 NAMES = sorted(set(brokerrun.__all__) - {"__version__"})
 HEAVY = {"asyncio", "click", "dataclasses", "inspect", "json", "logging", "typing", "tomllib"}
 IMPORT_MS = 15

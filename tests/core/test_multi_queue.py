@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import eventually
-from watched import Seen, failing, fill, noting, running
+from processes import until
+from support import Child, eventually
+from watched import Seen, failing, fill, hold_lock, noting, running
 
 from brokerrun.core.queue import Queue
 from brokerrun.core.watcher import Counts
@@ -187,6 +189,37 @@ def test_queues_come_and_go_while_it_runs(database: str) -> None:
         watcher.add_queue("a")
         eventually(lambda: len(seen) == 2)
     assert watcher.metrics() == {"b": Counts(2, 0), "a": Counts(1, 0)}
+
+
+def test_a_queue_that_is_added_wakes_a_sleeping_watcher(database: str) -> None:
+    seen, names = Seen(), "abcd"
+    config = {"BROKER_MAX_INTERVAL": 10}
+    watcher = MultiQueueWatcher(["x"], noting(seen), db=database, config=config)
+    by_queue(database, **dict.fromkeys(names, "1"))
+    with running(watcher):
+        for count, name in enumerate(names, 1):
+            until(time.monotonic() + 0.1)  # what it did before is over: it sleeps
+            watcher.add_queue(name)
+            eventually(lambda count=count: len(seen) == count, within=0.3)
+
+
+def test_an_empty_queue_takes_no_write_lock(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(database, "a", queue="full")
+    seen, config = Seen(), {"BROKER_BUSY_TIMEOUT": 50}
+    watcher = MultiQueueWatcher(["b"], noting(seen), db=database, config=config)
+    blocker = Child(lambda talk: hold_lock(database, talk))
+    blocker.hear()
+    with running(watcher):
+        for name in "cd":
+            watcher.add_queue(name)
+            until(time.monotonic() + 0.1)
+        assert caplog.records == []
+        blocker.say("go")
+        watcher.add_queue("full")
+        eventually(lambda: seen)
+    blocker.ends_well()
 
 
 def test_a_handler_may_add_and_remove_its_own_queue(database: str) -> None:

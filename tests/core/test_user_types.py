@@ -149,6 +149,7 @@ REVEALED = {
 }
 
 REFUSED = [
+    "b.no_such_name",
     "queue.write(b'x')",
     "queue.write('x', delay='5s')",
     "queue.read().upper()",

@@ -14,6 +14,7 @@ from processes import cpu_seconds, until
 from support import Child, eventually, sleeps
 from watched import KINDS, Seen, fill, left, noting, running
 
+from brokerrun.core.backends.sqlite.lockfile import lockfile_of
 from brokerrun.core.loop import Watcher
 from brokerrun.core.queue import Queue
 from brokerrun.errors import UsageError
@@ -82,12 +83,20 @@ def test_a_message_of_another_process_is_there_within_milliseconds(
 # ------------------------------------------------------------------------------------- signals
 
 
-def run_interrupted(database: str, handler: Callable[[Talk], Callable[[str, int], None]]) -> Child:
+def run_interrupted(
+    database: str,
+    handler: Callable[[Talk], Callable[[str, int], None]],
+    error_handler: Callable[[Talk], Callable[[Exception, str, int], None]] | None = None,
+) -> Child:
     """Run a watcher in the main thread of a child that tells what `run_forever` raised."""
 
     def work(talk: Talk) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        watcher = QueueWatcher("q", handler(talk), db=database)
+        config = {"BROKER_MAX_INTERVAL": 10}
+        on_error = None if error_handler is None else error_handler(talk)
+        watcher = QueueWatcher(
+            "q", handler(talk), db=database, error_handler=on_error, config=config
+        )
         try:
             watcher.run_forever()
         except KeyboardInterrupt:
@@ -105,21 +114,31 @@ def test_ctrl_c_ends_an_idle_watcher_at_once(database: str) -> None:
     assert child.hear() == "a"
     eventually(lambda: sleeps(child.pid))
     child.kill(signal.SIGINT)
-    assert child.hear(1) == ("interrupted", "KeyboardInterrupt")
+    assert child.hear(0.3) == ("interrupted", "KeyboardInterrupt")
     child.ends_well()
 
 
-def test_ctrl_c_interrupts_a_handler_at_once(database: str) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_interrupts_a_handler_at_once(database: str, fails: bool) -> None:
+    """And an error handler, where the handler *fails*."""
     fill(database, "a", "b")
 
     def handler(talk: Talk) -> Callable[[str, int], None]:
         def handle(message: str, ident: int) -> None:
-            talk.send(message)
-            until(time.monotonic() + 30)
+            if fails:
+                raise ValueError
+            stay(talk)
 
         return handle
 
-    child = run_interrupted(database, handler)
+    def error_handler(talk: Talk) -> Callable[[Exception, str, int], None]:
+        return lambda *_: stay(talk)
+
+    def stay(talk: Talk) -> None:
+        talk.send("a")
+        until(time.monotonic() + 30)
+
+    child = run_interrupted(database, handler, error_handler)
     assert child.hear() == "a"
     child.kill(signal.SIGINT)
     assert child.hear(1) == ("interrupted", "KeyboardInterrupt")
@@ -148,10 +167,13 @@ def test_ctrl_c_costs_no_message_that_no_handler_had(database: str) -> None:
         assert handled | set(left(database)) == bodies
 
 
-def test_a_signal_handler_may_stop_the_watcher_in_its_thread(database: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_handler_may_stop_the_watcher_in_its_thread(
+    database: str, number: signal.Signals
+) -> None:
     def work(talk: Talk) -> None:
         watcher = QueueWatcher("q", print, db=database, config={"BROKER_MAX_INTERVAL": 10})
-        signal.signal(signal.SIGTERM, lambda *_: watcher.stop())
+        signal.signal(number, lambda *_: watcher.stop())
         talk.send("ready")
         watcher.run_forever()
         talk.send("returned")
@@ -159,9 +181,47 @@ def test_a_signal_handler_may_stop_the_watcher_in_its_thread(database: str) -> N
     child = Child(work)
     child.hear()
     eventually(lambda: sleeps(child.pid))
-    child.kill(signal.SIGTERM)
+    child.kill(number)
     assert child.hear(1) == "returned"
     child.ends_well()
+
+
+def test_a_signal_handler_that_a_handler_sets_stays(database: str) -> None:
+    fill(database, "a")
+
+    def work(talk: Talk) -> None:
+        def handle(message: str, ident: int) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            watcher.stop()
+
+        watcher = QueueWatcher("q", handle, db=database)
+        watcher.run_forever()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    Child(work).ends_well()
+
+
+def test_a_second_ctrl_c_waits_for_nothing(database: str) -> None:
+    fill(database, "a")
+    lock = lockfile_of(database)
+
+    def stay_inside(talk: Talk) -> None:
+        lock.enter(5)
+        talk.send("inside")
+        talk.recv()
+
+    blocker = Child(stay_inside)
+    blocker.hear()
+    child = run_interrupted(database, lambda talk: lambda *_: None)
+    until(time.monotonic() + 0.3)  # it waits for the turnstile
+    child.kill(signal.SIGINT)
+    until(time.monotonic() + 0.2)
+    child.kill(signal.SIGINT)
+    assert child.hear(1) == ("interrupted", "KeyboardInterrupt")
+    child.ends_well()
+    blocker.say("go")
+    blocker.ends_well()
+    assert left(database) == ["a"]
 
 
 # --------------------------------------------------------------------------------------- forks

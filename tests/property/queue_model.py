@@ -11,7 +11,7 @@ class Row:
     queue: str
     body: str
     priority: int
-    state: str = "ready"  # ready, held, done
+    state: str = "ready"  # ready, leased, done
     attempts: int = 0
 
 
