@@ -52,6 +52,7 @@ OTHER: dict[str, str] = {
     "crash_limit": '"9/9s"',
     "crash_backoff": '"9s..9m"',
     "on_crash_loop": '"exit"',
+    "start": '"spawn"',
     "log": '"json"',
     "log_level": '"debug"',
     "runtime_dir": '"run"',
