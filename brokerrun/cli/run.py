@@ -44,6 +44,9 @@ config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
+    from brokerrun.cli import looking  # it takes what is here
+
+    looking.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -185,7 +188,7 @@ def status(config: str, as_json: bool) -> int:
 
     loaded = load(config)
     try:
-        found = _ask(loaded, {"do": "status"}, _STATUS_SECONDS)
+        found = ask_supervisor(loaded, {"do": "status"}, _STATUS_SECONDS)
     except (NotRunning, TimeoutError):
         found = status_down(loaded)
     show_status(found, as_json=as_json)
@@ -210,7 +213,7 @@ def down(config: str, timeout: float) -> int:
 
     loaded = load(config)
     try:
-        answer = _ask(loaded, {"do": "down"}, timeout, until_gone=True)
+        answer = ask_supervisor(loaded, {"do": "down"}, timeout, until_gone=True)
         await_end(int(answer["pid"]), timeout)
     except NotRunning as error:
         raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
@@ -219,7 +222,9 @@ def down(config: str, timeout: float) -> int:
     return 0
 
 
-def _ask(config: Any, request: dict[str, Any], timeout: float, *, until_gone: bool = False) -> Any:
+def ask_supervisor(
+    config: Any, request: dict[str, Any], timeout: float, *, until_gone: bool = False
+) -> Any:
     """Ask the supervisor of a file: at the place that our surroundings say, else at the one that
     its row in the store says, since a login, cron and systemd each have their own."""
     from brokerrun.supervisor.control import ask, socket_path

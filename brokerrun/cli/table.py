@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
+from brokerrun.supervisor.looks import ProcessRow, StackRow
 from brokerrun.supervisor.status import Status, WorkerRow
 
 
@@ -35,6 +36,36 @@ def show_status(status: Status, *, as_json: bool) -> None:
             for row in status["queues"]
         ],
     )
+
+
+def show_processes(rows: Sequence[ProcessRow]) -> None:
+    """Print the processes of a fleet."""
+    _table(
+        "PROCESS PID PHASE MESSAGE FOR HANDLED FAILED RSS AGE RESTARTS",
+        [
+            (
+                row["process"],
+                row["pid"],
+                row["phase"],
+                row["message"],
+                _seconds(row["seconds"]),
+                row["handled"],
+                row["failed"],
+                _megabytes(row["rss_bytes"]),
+                _seconds(row["age"]),
+                row["restarts"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def show_stack(row: StackRow) -> None:
+    """Print one worker's stack under a line that says whose it is."""
+    hand = f", message {row['message']} for {_seconds(row['seconds'])}" if row["message"] else ""
+    click.echo(f"{row['process']}, pid {row['pid'] or '-'}{hand}")
+    for line in (row["stack"] or row["why"] or "").splitlines():
+        click.echo(f"  {line}")
 
 
 def _workers(rows: list[WorkerRow]) -> None:

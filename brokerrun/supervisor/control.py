@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from brokerrun.errors import BrokerrunError, ConfigError, NotRunning
+from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, UsageError
 
 _MOST_PATH: Final = 100  # bytes that an address of a unix socket holds, less a reserve
 _MOST_LINE: Final = 65536
@@ -137,10 +137,12 @@ class ControlServer:
             request = json.loads(line)
         except (ValueError, RecursionError):
             request = None
-        if isinstance(request, dict):
+        try:
+            if not isinstance(request, dict):
+                raise UsageError("expected one JSON object a line")
             self._answer(request, reply)
-        else:
-            reply({"error": "expected one JSON object a line"})
+        except BrokerrunError as error:
+            reply({"error": str(error), "exit_status": error.exit_status})
 
     def _send(self, client: _Client) -> None:
         """Send what the client takes now, and the rest when it reads on."""
@@ -209,5 +211,7 @@ def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False
         raise NotRunning("the supervisor ended before it answered")
     answer = json.loads(line)
     if isinstance(answer, dict) and "error" in answer:
-        raise BrokerrunError(str(answer["error"]))
+        refused = BrokerrunError(str(answer["error"]))
+        refused.exit_status = int(answer.get("exit_status", refused.exit_status))
+        raise refused
     return answer

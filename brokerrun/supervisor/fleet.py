@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -20,15 +20,16 @@ from brokerrun.core.store import Store
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.fate import Cause, Death
 from brokerrun.supervisor.keeper import Keeper, recover
-from brokerrun.supervisor.processes import born_at, strike_group
+from brokerrun.supervisor.processes import born_at, is_stopped, strike_group
 from brokerrun.supervisor.roster import Place, Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
 from brokerrun.supervisor.slotfile import InHand, SlotFile
 from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.stacks import ask_stack, read_stack
 from brokerrun.supervisor.templates import Template, Templates
 
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
-_MOST_DUMP: Final = 20_000
+_NEVER: Final = float("inf")
 Selector = selectors.BaseSelector
 
 
@@ -41,6 +42,7 @@ class Process:
     asked_back: int = 0  # the claim whose rest it was asked for
     freed: int = 0  # the claim whose rest was given back
     late: tuple[int, int] | None = None  # claim and index of the message over its timeout
+    stopped: bool = False  # by SIGSTOP, when it was
 
     def close(self) -> None:
         self.channel.close()
@@ -63,13 +65,16 @@ class Fleet:
         self._processes: dict[int, Process] = {}  # by the index of the place
         self._deaths: dict[int, Death] = {}
         self._owners = 0
+        self.look_at = (
+            _NEVER  # monotonic: when a message in hand is over its timeout, at the soonest
+        )
         self._host = socket.gethostname()
         self._actions: dict[Act, Callable[[Place], None]] = {
             Act.SPAWN: self._spawn,
             Act.GO: self._go,
             Act.TERM: lambda place: self._send(place, signal.SIGTERM),
             Act.KILL: self._kill,
-            Act.DUMP: lambda place: self._send(place, signal.SIGUSR1),
+            Act.DUMP: self._dump,
             Act.SETTLE: self._settle,
         }
 
@@ -90,6 +95,7 @@ class Fleet:
     def tick(self) -> None:
         """Do what is due, and look at what is in hand."""
         now = time.monotonic()
+        self.look_at = _NEVER
         for place, act in self.roster.tick(now):
             if act is Act.KILL:
                 self._say_overdue(place)
@@ -125,6 +131,11 @@ class Fleet:
     def seen(self, place: Place) -> InHand | None:
         """Read the slot of a place that is alive."""
         return self._seen(place) if place.alive else None
+
+    def dump_of(self, place: Place) -> int | None:
+        """Return the file that a living worker writes its stack to."""
+        process = self._processes.get(place.index)
+        return process.dump_fd if process is not None and place.alive else None
 
     # -------------------------------------------------------------------------------- templates
 
@@ -204,6 +215,12 @@ class Fleet:
         if place.pid:
             os.kill(place.pid, signum)
 
+    def _dump(self, place: Place) -> None:
+        process = self._processes.get(place.index)
+        if place.pid and process is not None:
+            process.stopped = is_stopped(place.pid)
+            ask_stack(place.pid, process.dump_fd)
+
     def _kill(self, place: Place) -> None:
         """Kill it with its group; who has not said who it is sees its channel closed."""
         if place.pid:
@@ -226,14 +243,17 @@ class Fleet:
     def _exited(self, place: Place, status: int | None, signum: int | None) -> None:
         """A worker is gone: have what it held settled."""
         process = self._processes.pop(place.index, None)
-        dump = ""
+        dump, stopped = "", False
         if process is not None:
             if process.channel in self.selector.get_map():
                 self.selector.unregister(process.channel)
             self._forgive(place, process)
-            dump = os.pread(process.dump_fd, _MOST_DUMP, 0).decode(errors="replace")
+            dump, stopped = read_stack(process.dump_fd), process.stopped
             process.close()
-        self._deaths[place.index] = self._describe(place, status, signum, dump)
+        death = self._describe(place, status, signum, dump)
+        if stopped and place.cause is Cause.TIMEOUT:
+            death = replace(death, reason=f"{death.reason}, while its process was stopped")
+        self._deaths[place.index] = death
         self._tell(place, Signal.EXITED)
 
     def _forgive(self, place: Place, process: Process) -> None:
@@ -333,12 +353,14 @@ class Fleet:
             return
         now, process = time.monotonic_ns(), self._processes[place.index]
         seconds = (now - seen.started) / 1e9
-        timeout = place.spec.timeout
-        if timeout is not None and seconds > timeout and now > seen.extended:
+        late_at = _late_at(place, seen)
+        if now > late_at:
             self.slots[place.index].declare_late(seen)
             process.late = (seen.claim, seen.index)
             self._tell(place, Signal.TIMEOUT)
-        elif len(seen.ids) > 1 and seconds > LONG_SECONDS:
+            return
+        self.look_at = min(self.look_at, late_at / 1e9)
+        if len(seen.ids) > 1 and seconds > LONG_SECONDS:
             if process.asked_back != seen.claim:
                 self.slots[place.index].ask_back(seen.claim)
                 process.asked_back = seen.claim  # and read again a tick later
@@ -351,6 +373,12 @@ class Fleet:
         settlements = [acknowledge(ident, seen.receipt) for ident in seen.ids[: seen.index]]
         settlements += [release(ident, seen.receipt) for ident in seen.ids[seen.index + 1 :]]
         self.keeper.ask(lambda store: store.work(settlements, late=True))
+
+
+def _late_at(place: Place, seen: InHand) -> float:
+    """Return the monotonic nanoseconds at which the message in hand is over its timeout."""
+    timeout = place.spec.timeout
+    return _NEVER if timeout is None else max(seen.started + timeout * 1e9, seen.extended)
 
 
 def _reason(place: Place, status: int | None, signum: int | None) -> str:

@@ -73,7 +73,7 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         pid=instance.pid,
         started_at=instance.started_at / 1e9,
         stopped_at=None,
-        workers=[_worker(fleet, place) for place in fleet.roster.places],
+        workers=[worker_row(fleet, place) for place in fleet.roster.places],
         queues=queue_rows(fleet.config.workers, stats),
     )
 
@@ -142,7 +142,8 @@ def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[Q
     return rows
 
 
-def _worker(fleet: Fleet, place: Place) -> WorkerRow:
+def worker_row(fleet: Fleet, place: Place) -> WorkerRow:
+    """Describe one process of a worker."""
     seen = fleet.seen(place)
     message = seen.message if seen else None
     row: dict[str, Any] = {"handled": place.handled, "failed": place.failed}
@@ -161,13 +162,14 @@ def _worker(fleet: Fleet, place: Place) -> WorkerRow:
         handled=row["handled"],
         failed=row["failed"],
         restarts=place.restarts,
-        rss_bytes=_rss(place.pid),
+        rss_bytes=rss_of(place.pid),
         reason=place.reason,
         next_start=round(max(place.deadline - time.monotonic(), 0), 1) if waits else None,
     )
 
 
-def _rss(pid: int) -> int | None:
+def rss_of(pid: int) -> int | None:
+    """Return the resident size of a process, in bytes."""
     with suppress(psutil.Error):
         return int(psutil.Process(pid).memory_info().rss) if pid else None
     return None

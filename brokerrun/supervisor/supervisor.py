@@ -23,11 +23,12 @@ import brokerrun
 from brokerrun.core.model import Instance
 from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
-from brokerrun.errors import StoreError, WaitTimedOut
+from brokerrun.errors import StoreError, UsageError, WaitTimedOut
 from brokerrun.supervisor.control import ControlServer, Reply, Request, socket_path
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
 from brokerrun.supervisor.logs import logger
+from brokerrun.supervisor.looks import LOOKS
 from brokerrun.supervisor.processes import (
     adopt_orphans,
     boot_number,
@@ -42,6 +43,7 @@ from brokerrun.supervisor.status import status_up
 
 TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
+_SOON_SECONDS: Final = 0.01
 _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
@@ -68,6 +70,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
+        self.soon: list[Callable[[], bool]] = []  # asked every few milliseconds until they say yes
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._asked = False
@@ -185,8 +188,11 @@ class Supervisor:
         return self._deaths() if self._drained else 0
 
     def _serve(self, seconds: float) -> None:
+        seconds = min(seconds, _SOON_SECONDS) if self.soon else seconds
         for key, _ in self.selector.select(max(seconds, 0)):
             key.data()
+        waiting, self.soon = self.soon, []
+        self.soon += [look for look in waiting if not look()]
         while self._signals:
             self._heard(self._signals.pop(0))
         if self.keeper.failure is not None:
@@ -196,7 +202,7 @@ class Supervisor:
             raise self.keeper.failure
 
     def _pause(self) -> float:
-        due = self.fleet.roster.next_deadline() - time.monotonic()
+        due = min(self.fleet.roster.next_deadline(), self.fleet.look_at) - time.monotonic()
         return min(due, _DRAIN_SECONDS if self.drain else TICK_SECONDS)
 
     @property
@@ -278,8 +284,11 @@ class Supervisor:
             case "down":
                 self._stop("down")
                 reply({"pid": os.getpid()})
+            case str(look) if look in LOOKS:
+                LOOKS[look](self, request, reply)
             case other:
-                reply({"error": f"unknown request {other!r}: expected status or down"})
+                known = ", ".join(["status", "down", *LOOKS])
+                raise UsageError(f"unknown request {other!r}: expected one of {known}")
 
     # --------------------------------------------------------------------------------- leaving
 

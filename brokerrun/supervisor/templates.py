@@ -141,6 +141,10 @@ class Templates:
         self._pids.discard(pid)
         return known
 
+    def pids(self) -> list[int]:
+        """List those that run."""
+        return [template.pid for template in self._templates]
+
     def strike(self, worker: str) -> None:
         """Kill the one that was asked for that worker and did not bring it forth."""
         template = self.of(worker)

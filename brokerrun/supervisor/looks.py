@@ -1,0 +1,165 @@
+"""What the control socket shows of the fleet without changing it, and how it ends one message.
+
+Each verb takes the supervisor, the request and the reply, which it may give later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+
+import msgspec
+
+from brokerrun.errors import UsageError
+from brokerrun.supervisor.control import Reply, Request
+from brokerrun.supervisor.processes import age_of
+from brokerrun.supervisor.roster import Place
+from brokerrun.supervisor.stacks import answered, ask_stack, read_stack
+from brokerrun.supervisor.status import rss_of, worker_row
+
+if TYPE_CHECKING:
+    from brokerrun.supervisor.supervisor import Supervisor
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+
+class ProcessRow(TypedDict):
+    """One process of the fleet. Seconds; None where there is nothing to say."""
+
+    process: str
+    pid: int | None
+    phase: str
+    message: str | None
+    seconds: float | None
+    handled: int | None
+    failed: int | None
+    rss_bytes: int | None
+    age: float | None
+    restarts: int | None
+
+
+class StackRow(TypedDict):
+    """The stack of one worker; *why* there is none, where there is none."""
+
+    process: str
+    pid: int | None
+    message: str | None
+    seconds: float | None
+    stack: str | None
+    why: str | None
+
+
+class _Named(msgspec.Struct):
+    worker: str
+
+
+def _read(request: Request, kind: type[Asked]) -> Asked:
+    try:
+        return msgspec.convert(request, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"request {request.get('do')!r}: {error}") from error
+
+
+def places_of(supervisor: Supervisor, name: str) -> list[Place]:
+    """Find the places that NAME.SLOT or NAME means.
+
+    Raises:
+        UsageError: There is no such worker.
+    """
+    places = supervisor.fleet.roster.places
+    found = [p for p in places if p.name == name] or [p for p in places if p.spec.name == name]
+    if not found:
+        names = ", ".join(dict.fromkeys(place.spec.name for place in places))
+        raise UsageError(f"no worker {name!r}: expected one of {names}, or one with its slot")
+    return found
+
+
+# --------------------------------------------------------------------------------------------- ps
+
+
+def _ps(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    fleet = supervisor.fleet
+    others = [("supervisor", os.getpid()), *(("template", pid) for pid in fleet.templates.pids())]
+    rows = [_other_row(name, pid) for name, pid in others]
+    reply({"processes": rows + [_place_row(supervisor, place) for place in fleet.roster.places]})
+
+
+def _other_row(name: str, pid: int) -> ProcessRow:
+    return ProcessRow(
+        process=name,
+        pid=pid,
+        phase="running",
+        message=None,
+        seconds=None,
+        handled=None,
+        failed=None,
+        rss_bytes=rss_of(pid),
+        age=age_of(pid),
+        restarts=None,
+    )
+
+
+def _place_row(supervisor: Supervisor, place: Place) -> ProcessRow:
+    row = worker_row(supervisor.fleet, place)
+    return ProcessRow(
+        process=place.name,
+        pid=row["pid"],
+        phase=row["state"],
+        message=row["message"],
+        seconds=row["seconds"],
+        handled=row["handled"],
+        failed=row["failed"],
+        rss_bytes=row["rss_bytes"],
+        age=age_of(place.pid) if place.pid else None,
+        restarts=row["restarts"],
+    )
+
+
+# ------------------------------------------------------------------------------------------ stack
+
+
+def _stack(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    """Ask all at once, and answer when each has written or had its time."""
+    places = places_of(supervisor, _read(request, _Named).worker)
+    asked = [(place, *_ask(supervisor, place)) for place in places]
+    waits_for = [done for _, done, _ in asked if done is not None]
+
+    def look() -> bool:
+        seen = [done() for done in waits_for]  # each, every time
+        if not all(seen):
+            return False
+        reply({"stacks": [_stack_row(supervisor, place, fd) for place, _, fd in asked]})
+        for _, _, fd in asked:
+            if fd is not None:
+                os.close(fd)
+        return True
+
+    supervisor.soon.append(look)
+
+
+def _ask(supervisor: Supervisor, place: Place) -> tuple[Callable[[], bool] | None, int | None]:
+    """Ask one worker; return when it has answered, and a descriptor of our own to read it from."""
+    dump_fd = supervisor.fleet.dump_of(place)
+    if dump_fd is None or not place.pid or not ask_stack(place.pid, dump_fd):
+        return None, None
+    fd = os.dup(dump_fd)  # the worker may end meanwhile
+    return answered(fd), fd
+
+
+def _stack_row(supervisor: Supervisor, place: Place, fd: int | None) -> StackRow:
+    row = worker_row(supervisor.fleet, place)
+    stack = read_stack(fd) if fd is not None else ""
+    why = "it has no process that listens" if fd is None else "it did not answer: is it stopped?"
+    return StackRow(
+        process=place.name,
+        pid=row["pid"],
+        message=row["message"],
+        seconds=row["seconds"],
+        stack=stack or None,
+        why=None if stack else why,
+    )
+
+
+Verb = Callable[["Supervisor", Request, Reply], None]
+LOOKS: Final[dict[str, Verb]] = {"ps": _ps, "stack": _stack}
