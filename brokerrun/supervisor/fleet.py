@@ -26,6 +26,7 @@ from brokerrun.supervisor.slot import Act, Phase, Signal
 from brokerrun.supervisor.slotfile import InHand, SlotFile
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.stacks import ask_stack, read_stack
+from brokerrun.supervisor.strays import Strays
 from brokerrun.supervisor.templates import Template, Templates
 
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
@@ -64,6 +65,7 @@ class Fleet:
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
         self._deaths: dict[int, Death] = {}
+        self.strays = Strays(self._own_pids)
         self._owners = 0
         self.look_at = (
             _NEVER  # monotonic: when a message in hand is over its timeout, at the soonest
@@ -106,6 +108,7 @@ class Fleet:
             if place.phase is Phase.RUNNING:
                 self._look_at(place, self._seen(place))
         self.templates.tick(now)
+        self.strays.look()
 
     def reap(self) -> None:
         """Collect who ended: workers, templates, and the orphans of handlers."""
@@ -119,6 +122,7 @@ class Fleet:
             place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
             if place is not None or self.templates.had(ended.si_pid):
                 strike_group(ended.si_pid)  # while the pid cannot be anybody else's
+            self._sweep(place)  # its children are ours already
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             by_exit = ended.si_code == os.CLD_EXITED
             if place is not None:
@@ -127,6 +131,13 @@ class Fleet:
                     ended.si_status if by_exit else None,
                     None if by_exit else ended.si_status,
                 )
+
+    def _sweep(self, ended: Place | None) -> None:
+        living = {p.owner for p in self.roster.places if p.owner and p is not ended}
+        self.strays.sweep(living, ended.name if ended is not None else None)
+
+    def _own_pids(self) -> set[int]:
+        return {place.pid for place in self.roster.places} | self.templates.unreaped
 
     def seen(self, place: Place) -> InHand | None:
         """Read the slot of a place that is alive."""

@@ -40,12 +40,14 @@ from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.status import status_up
+from brokerrun.supervisor.strays import MARK, end_marked
 
 TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
 _SOON_SECONDS: Final = 0.01
 _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
+_STRAY_SECONDS: Final = 2.0
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
 DIED: Final = 4
 
@@ -88,6 +90,7 @@ class Supervisor:
         slots_fd = lock(path)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
+        os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
         _open_many_files()
         self._hear_signals()
         policies = {spec.queue: spec.policy() for spec in self.config.workers}
@@ -120,6 +123,7 @@ class Supervisor:
             known = [(seen.pid, seen.born) for seen in left.slots.values() if seen.pid]
             for pid in end_leftovers(known, _LEFTOVER_SECONDS):
                 self.log.error("leftover_lives_on", pid=pid)
+            end_marked(left.slots)
         done: list[int] = []
 
         def job(store: Store) -> int:
@@ -294,6 +298,8 @@ class Supervisor:
 
     def _leave(self, control: ControlServer | None) -> None:
         self.fleet.templates.close()
+        for pid in self.fleet.strays.end_all(_STRAY_SECONDS):
+            self.log.error("stray_lives_on", pid=pid)
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
             self.keeper.ask(lambda store: store.put_instance(ended))

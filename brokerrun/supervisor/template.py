@@ -28,6 +28,7 @@ from brokerrun.supervisor.handlers import Handler, HandlerFault, load_handler
 from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
+from brokerrun.supervisor.strays import MARK
 from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
@@ -136,6 +137,7 @@ def _be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wir
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     spec = request.spec
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
+    os.environ[MARK] = str(request.owner)
     log = logger().bind(worker=f"{spec.name}.{request.number}")
     channel = socket.socket(fileno=fds[0])
     store = open_store(request.database, create=False, settings=Settings(cache_mb=_CACHE_MB))

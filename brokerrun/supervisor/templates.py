@@ -115,7 +115,7 @@ class Templates:
         spec = config.instance
         self._common = Common(config.folder, spec.preload, spec.database, spec.log, spec.log_level)
         self._templates: list[Template] = []
-        self._pids: set[int] = set()  # not yet reaped
+        self.unreaped: set[int] = set()
         self._refused: list[tuple[str, str]] = []  # imports that ended their template
         self._failures: dict[str, int] = {}  # in a row, by the first worker of the group
         self._starts: list[tuple[float, Group]] = []
@@ -137,8 +137,8 @@ class Templates:
 
     def had(self, pid: int) -> bool:
         """Tell, once, whether that pid was a template."""
-        known = pid in self._pids
-        self._pids.discard(pid)
+        known = pid in self.unreaped
+        self.unreaped.discard(pid)
         return known
 
     def pids(self) -> list[int]:
@@ -165,14 +165,16 @@ class Templates:
         return [t.importing or "" for t in self._templates if t.imported is None]
 
     def close(self) -> None:
-        """Let all go: each ends when it sees the end of its link."""
+        """Let all go: each ends when it sees the end of its link; who still imports looks late."""
         for template in list(self._templates):
+            if template.imported is None:
+                strike_group(template.pid)
             self._drop(template)
 
     def _start(self, group: Group) -> None:
         template = Template(group, self._common)
         self._templates.append(template)
-        self._pids.add(template.pid)
+        self.unreaped.add(template.pid)
         self._selector.register(
             template, selectors.EVENT_READ, lambda: self._spoke(template, group)
         )
