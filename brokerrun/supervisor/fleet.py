@@ -219,7 +219,7 @@ class Fleet:
             self._processes[place.index].channel.send(wire.GO)
         except OSError:
             return  # it is gone; reap says how
-        self.log.debug("worker_ready", worker=place.name, pid=place.pid)
+        self.log.note("worker_ready", worker=place.name, pid=place.pid)
 
     def _send(self, place: Place, signum: int) -> None:
         """Signal a child: nobody else can have its pid before we reap it."""
@@ -344,7 +344,14 @@ class Fleet:
                 "attempt": struck.attempt.attempt,
                 "delay": round(struck.delay, 3),
             }
-        self.log.warning("worker_died", worker=place.name, pid=pid, reason=death.reason, **fate)
+        self.log.warning(
+            "worker_died",
+            worker=place.name,
+            pid=pid,
+            reason=death.reason,
+            **fate,
+            stack=death.traceback,
+        )
         if place.looping:
             pause = round(max(place.deadline - now, 0), 1)
             event = "crash_loop_goes_on" if was_looping else "crash_loop_began"

@@ -35,7 +35,7 @@ Job = Callable[[Store], Any]
 class Answer:
     """What a job brought, and who waits for it."""
 
-    then: Callable[[Any], None]
+    then: Callable[[Any], object]
     value: Any
 
 
@@ -52,11 +52,11 @@ class Keeper(threading.Thread):
         self.guardian = guardian
         self.failure: StoreError | None = None
         self._database, self._policies, self._history = database, policies, history
-        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], object]] | None] = SimpleQueue()
         self._answers: deque[Answer] = deque()
         self.fd, self._wake_fd = wake_pipe()
 
-    def ask(self, job: Job, then: Callable[[Any], None] = lambda value: None) -> None:
+    def ask(self, job: Job, then: Callable[[Any], object] = lambda value: None) -> None:
         """Have *job* done with the store, and its result given to *then*, in the loop."""
         self._jobs.put((job, then))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
 import msgspec
 
@@ -161,5 +161,21 @@ def _stack_row(supervisor: Supervisor, place: Place, fd: int | None) -> StackRow
     )
 
 
+# ------------------------------------------------------------------------------------------- logs
+
+
+class _Logs(msgspec.Struct):
+    lines: int
+    follow: bool = False
+
+
+def _logs(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    """Answer with the newest lines; to who follows, with each further one: `more` is to come."""
+    asked = _read(request, _Logs)
+    reply({"lines": supervisor.lines.last(asked.lines), "more": asked.follow})
+    if asked.follow:
+        supervisor.lines.follow(lambda line: reply({"lines": [line], "more": True}))
+
+
 Verb = Callable[["Supervisor", Request, Reply], None]
-LOOKS: Final[dict[str, Verb]] = {"ps": _ps, "stack": _stack}
+LOOKS: Final[dict[str, Verb]] = {"ps": _ps, "stack": _stack, "logs": _logs}

@@ -26,8 +26,9 @@ from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, UsageError, WaitTimedOut
 from brokerrun.supervisor.control import ControlServer, Reply, Request, socket_path
 from brokerrun.supervisor.fleet import Fleet
+from brokerrun.supervisor.journal import Journal
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
-from brokerrun.supervisor.logs import logger
+from brokerrun.supervisor.logs import RecentLines, logger
 from brokerrun.supervisor.looks import LOOKS
 from brokerrun.supervisor.processes import (
     adopt_orphans,
@@ -68,7 +69,8 @@ class Supervisor:
 
     def __init__(self, config: Config, *, drain: bool = False):
         self.config, self.drain = config, drain
-        self.log = logger()
+        self.log = Journal(logger(), config.instance.name)
+        self.lines = RecentLines()
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
@@ -164,6 +166,7 @@ class Supervisor:
             socket=path,
             version=brokerrun.__version__,
             started_at=time.time_ns(),
+            workers=",".join(f"{s.name}={s.processes}" for s in self.config.workers),
         )
         row = self.instance
         self.keeper.ask(lambda store: store.put_instance(row))
@@ -175,7 +178,7 @@ class Supervisor:
             name=self.name,
             pid=os.getpid(),
             database=self.database,
-            workers=",".join(f"{s.name}={s.processes}" for s in self.config.workers),
+            workers=self.instance.workers,
         )
 
     # -------------------------------------------------------------------------------- the loop
@@ -187,9 +190,14 @@ class Supervisor:
                 return 1
             self._serve(self._pause())
             self.fleet.tick()
+            self._keep_events()
             if self.drain and not self._stopping:
                 self._look_whether_drained()
         return self._deaths() if self._drained else 0
+
+    def _keep_events(self) -> None:
+        if events := self.log.take():
+            self.keeper.ask(lambda store: store.add_events(events))
 
     def _serve(self, seconds: float) -> None:
         seconds = min(seconds, _SOON_SECONDS) if self.soon else seconds
@@ -303,6 +311,8 @@ class Supervisor:
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
             self.keeper.ask(lambda store: store.put_instance(ended))
+        self.log.keep("supervisor_stopped", name=self.name)
+        self._keep_events()
         self.keeper.finish(_PARTING_SECONDS)
         if control is not None:
             control.close()

@@ -13,7 +13,7 @@ from brokerrun.errors import StoreError, StoreMissing, StoreRefused
 
 APPLICATION_ID = 0x62726B72  # "brkr"
 LEAST_SQLITE = (3, 35, 0)
-MIGRATIONS = ("schema.sql", "aliases.sql")
+MIGRATIONS = ("schema.sql", "aliases.sql", "events.sql")
 _OF_THE_SYSTEM = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_IOERR,

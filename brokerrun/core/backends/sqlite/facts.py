@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from brokerrun.core.backends.sqlite.queues import count, has_rows, summary
 from brokerrun.core.backends.sqlite.rows import SQL, one, queue_number, rows, touched
 from brokerrun.core.ids import next_id, now_ns
-from brokerrun.core.model import Attempt, Instance, QueueStats, Summary
+from brokerrun.core.model import Attempt, FleetEvent, Instance, QueueStats, Summary
 from brokerrun.errors import AliasError
 from brokerrun.values import TYPE_CHECKING
 
@@ -96,3 +96,22 @@ class Facts:
         with self.connection.looking() as db:
             found = rows(db, "instance", name=name, host=host)
         return Instance(*found[0]) if found else None
+
+    def instances(self) -> list[Instance]:
+        with self.connection.looking() as db:
+            return [Instance(*row) for row in rows(db, "instances")]
+
+    # ------------------------------------------------------------------------------- the events
+
+    def add_events(self, events: Sequence[FleetEvent]) -> None:
+        with self.connection.writing(late=True) as db:
+            db.executemany(SQL["add_event"], [event._asdict() for event in events])
+            db.execute(SQL["cap_events"])
+
+    def events(self, limit: int, after: int | None = None) -> list[FleetEvent]:
+        with self.connection.looking() as db:
+            if after is None:
+                found = rows(db, "newest_events", limit=limit)[::-1]
+            else:
+                found = rows(db, "events_after", after=after, limit=limit)
+        return [FleetEvent(*row) for row in found]
