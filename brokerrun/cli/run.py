@@ -44,9 +44,10 @@ config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
-    from brokerrun.cli import looking  # it takes what is here
+    from brokerrun.cli import ending, looking  # they take what is here
 
     looking.add_to(cli)
+    ending.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -195,31 +196,6 @@ def status(config: str, as_json: bool) -> int:
     return {"down": NotRunning.exit_status, "silent": NOT_WELL, "degraded": NOT_WELL}.get(
         found["state"], 0
     )
-
-
-@cli.command()
-@config_option
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for the end.")
-@reports
-def down(config: str, timeout: float) -> int:
-    """Stop the supervisor gracefully, and wait until it is gone.
-
-    Example: brokerrun down -c workers.toml
-
-    Exit status: 0 it is gone, 3 none ran, 124 it still runs.
-    """
-    from brokerrun.supervisor.config import load
-    from brokerrun.supervisor.processes import await_end
-
-    loaded = load(config)
-    try:
-        answer = ask_supervisor(loaded, {"do": "down"}, timeout, until_gone=True)
-        await_end(int(answer["pid"]), timeout)
-    except NotRunning as error:
-        raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
-    except (TimeoutError, WaitTimedOut) as error:
-        raise WaitTimedOut(f"the supervisor still runs after {timeout:g} s") from error
-    return 0
 
 
 def ask_supervisor(

@@ -18,7 +18,7 @@ from brokerrun.core.owners import worker_owner
 from brokerrun.core.retry import acknowledge, release
 from brokerrun.core.store import Store
 from brokerrun.supervisor import wire
-from brokerrun.supervisor.fate import Cause, Death
+from brokerrun.supervisor.fate import FOR_ITS_MESSAGE, Cause, Death
 from brokerrun.supervisor.keeper import Keeper, recover
 from brokerrun.supervisor.processes import born_at, is_stopped, strike_group
 from brokerrun.supervisor.roster import Place, Roster
@@ -65,6 +65,7 @@ class Fleet:
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
         self._deaths: dict[int, Death] = {}
+        self._cancelled: dict[int, Callable[[Settlement | None], None]] = {}
         self.strays = Strays(self._own_pids)
         self._owners = 0
         self.look_at = (
@@ -142,6 +143,17 @@ class Fleet:
     def seen(self, place: Place) -> InHand | None:
         """Read the slot of a place that is alive."""
         return self._seen(place) if place.alive else None
+
+    def cancel(
+        self, place: Place, seen: InHand, cause: Cause, then: Callable[[Settlement | None], None]
+    ) -> None:
+        """End the message in hand as if it were over its timeout.
+
+        *then* is given its settlement; None where it ended by itself meanwhile.
+        """
+        self._cancelled[place.index] = then
+        self._end_message(place, seen)
+        place.cause = cause
 
     def dump_of(self, place: Place) -> int | None:
         """Return the file that a living worker writes its stack to."""
@@ -262,7 +274,7 @@ class Fleet:
             dump, stopped = read_stack(process.dump_fd), process.stopped
             process.close()
         death = self._describe(place, status, signum, dump)
-        if stopped and place.cause is Cause.TIMEOUT:
+        if stopped and place.cause in FOR_ITS_MESSAGE:
             death = replace(death, reason=f"{death.reason}, while its process was stopped")
         self._deaths[place.index] = death
         self._tell(place, Signal.EXITED)
@@ -271,7 +283,7 @@ class Fleet:
         """What came in hand after the message that was late has done nothing."""
         seen = self._seen(place)
         in_hand = (seen.claim, seen.index) if seen is not None else None
-        if place.cause is Cause.TIMEOUT and in_hand != process.late:
+        if place.cause in FOR_ITS_MESSAGE and in_hand != process.late:
             place.cause = Cause.STOP
 
     def _describe(self, place: Place, status: int | None, signum: int | None, dump: str) -> Death:
@@ -286,7 +298,7 @@ class Fleet:
             exit_status=status,
             signal=signum,
             reason=_reason(place, status, signum),
-            traceback=dump if place.cause is Cause.TIMEOUT and dump else None,
+            traceback=dump if place.cause in FOR_ITS_MESSAGE and dump else None,
             started_at=started,
             ended_at=time.time_ns(),
         )
@@ -319,7 +331,10 @@ class Fleet:
         if died:
             place.reason = death.reason
         now = time.monotonic()
-        self.roster.settled(place, now, healthy=healthy, died=died)
+        wanted = death.cause in (Cause.CANCEL, Cause.CONDEMN)  # no sign of a crash loop
+        self.roster.settled(place, now, healthy=healthy, died=died and not wanted)
+        if place.index in self._cancelled:
+            self._cancelled.pop(place.index)(struck)
         if died:
             self._log_death(place, pid, death, struck, was_looping, now)
 
@@ -373,9 +388,7 @@ class Fleet:
         seconds = (now - seen.started) / 1e9
         late_at = _late_at(place, seen)
         if now > late_at:
-            self.slots[place.index].declare_late(seen)
-            process.late = (seen.claim, seen.index)
-            self._tell(place, Signal.TIMEOUT)
+            self._end_message(place, seen)
             return
         self.look_at = min(self.look_at, late_at / 1e9)
         if len(seen.ids) > 1 and seconds > LONG_SECONDS:
@@ -385,6 +398,12 @@ class Fleet:
             elif process.freed != seen.claim:
                 process.freed = seen.claim
                 self._free(seen)
+
+    def _end_message(self, place: Place, seen: InHand) -> None:
+        if self.slots is not None:
+            self.slots[place.index].declare_late(seen)
+            self._processes[place.index].late = (seen.claim, seen.index)
+            self._tell(place, Signal.TIMEOUT)
 
     def _free(self, seen: InHand) -> None:
         """Acknowledge those before the message in hand, and release those behind it."""
@@ -400,6 +419,8 @@ def _late_at(place: Place, seen: InHand) -> float:
 
 
 def _reason(place: Place, status: int | None, signum: int | None) -> str:
+    if place.cause in (Cause.CANCEL, Cause.CONDEMN):
+        return "cancelled"
     if place.cause is Cause.TIMEOUT:
         return f"over its timeout of {place.spec.timeout:g}s"
     if signum is not None:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 
 import msgspec
 
-from brokerrun.errors import UsageError
+from brokerrun.core.model import Selection, Settlement
+from brokerrun.core.store import Store
+from brokerrun.errors import BrokerrunError, UsageError
 from brokerrun.supervisor.control import Reply, Request
+from brokerrun.supervisor.fate import Cause
 from brokerrun.supervisor.processes import age_of
 from brokerrun.supervisor.roster import Place
+from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.stacks import answered, ask_stack, read_stack
 from brokerrun.supervisor.status import rss_of, worker_row
 
@@ -177,5 +182,98 @@ def _logs(supervisor: Supervisor, request: Request, reply: Reply) -> None:
         supervisor.lines.follow(lambda line: reply({"lines": [line], "more": True}))
 
 
+# ------------------------------------------------------------------------------------------ holds
+
+
+class _Holds(msgspec.Struct):
+    what: Literal["ready", "idle", "drained"]
+
+
+def _holds(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    """Tell whether the fleet is ready, idle, or has nothing left to do."""
+    what, fleet = _read(request, _Holds).what, supervisor.fleet
+    queues = [spec.queue for spec in supervisor.config.workers]
+    ready = fleet.slots is not None and fleet.roster.all_in(Phase.RUNNING)
+    if what == "ready":
+        reply({"holds": ready})
+    elif what == "drained":
+        supervisor.keeper.ask(lambda s: s.unfinished(queues), lambda u: reply({"holds": not u}))
+    elif not ready or any(_in_hand(supervisor, place) for place in fleet.roster.places):
+        reply({"holds": False})
+    else:
+        supervisor.keeper.ask(
+            lambda store: any(map(store.ready, queues)), lambda some: reply({"holds": not some})
+        )
+
+
+def _in_hand(supervisor: Supervisor, place: Place) -> int | None:
+    seen = supervisor.fleet.seen(place)
+    return seen.message if seen is not None else None
+
+
+# ----------------------------------------------------------------------------------------- cancel
+
+
+class _Cancel(msgspec.Struct):
+    id: int
+    dead: bool = False
+
+
+def _cancel(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    """End the message in hand with that id, and answer when it is settled."""
+    asked = _read(request, _Cancel)
+    place = next(
+        (p for p in supervisor.fleet.roster.places if _in_hand(supervisor, p) == asked.id), None
+    )
+    seen = supervisor.fleet.seen(place) if place is not None else None
+    if place is None or seen is None or seen.message != asked.id:
+        supervisor.keeper.ask(
+            lambda store: _where(store, asked.id, supervisor.database),
+            lambda why: reply({"error": why, "exit_status": 1}),
+        )
+        return
+    if place.phase is not Phase.RUNNING:
+        raise BrokerrunError(f"message {asked.id} is being ended already, in {place.name}")
+
+    def then(settled: Settlement | None) -> None:
+        if settled is None:
+            reply({"error": f"message {asked.id} ended by itself meanwhile", "exit_status": 1})
+        else:
+            reply(_cancelled_row(place, settled))
+
+    cause = Cause.CONDEMN if asked.dead else Cause.CANCEL
+    supervisor.fleet.cancel(place, seen, cause, then)
+
+
+def _cancelled_row(place: Place, settled: Settlement) -> dict[str, Any]:
+    return {
+        "id": str(settled.id),
+        "process": place.name,
+        "then": settled.event.value,
+        "queue": settled.queue or place.spec.queue,
+        "delay": round(settled.delay, 3),
+    }
+
+
+def _where(store: Store, ident: int, database: str) -> str:
+    """Say why a message cannot be cancelled: it is not in a handler's hand."""
+    held = store.holding(ident)
+    if held is not None:
+        return (
+            f"message {ident} of {held.queue} is claimed, but no handler of this fleet has begun it"
+        )
+    for stats in store.queues():
+        if store.look(stats.queue, Selection(id=ident)):
+            delete = f"broker -f {quote(database)} delete {quote(stats.queue)} -m {ident}"
+            return f"message {ident} waits in {stats.queue}: `{delete}` deletes it"
+    return f"there is no message {ident}"
+
+
 Verb = Callable[["Supervisor", Request, Reply], None]
-LOOKS: Final[dict[str, Verb]] = {"ps": _ps, "stack": _stack, "logs": _logs}
+LOOKS: Final[dict[str, Verb]] = {
+    "ps": _ps,
+    "stack": _stack,
+    "logs": _logs,
+    "holds": _holds,
+    "cancel": _cancel,
+}

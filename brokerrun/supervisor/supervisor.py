@@ -295,6 +295,8 @@ class Supervisor:
                 )
             case "down":
                 self._stop("down")
+                if request.get("now"):
+                    self._stop("down now")
                 reply({"pid": os.getpid()})
             case str(look) if look in LOOKS:
                 LOOKS[look](self, request, reply)
