@@ -17,6 +17,7 @@ from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, WaitTimedO
 USAGE = 64
 NOT_WELL = 4
 _STATUS_SECONDS = 2.0
+_SOON_SECONDS = 0.05
 _MINIMAL = """\
 # One worker: it takes from the queue "hello". `brokerrun check` explains this file, and
 # workers.toml.example of brokerrun shows every key.
@@ -189,13 +190,25 @@ def status(config: str, as_json: bool) -> int:
 
     loaded = load(config)
     try:
-        found = ask_supervisor(loaded, {"do": "status"}, _STATUS_SECONDS)
+        found = _soon_or_later(loaded)
     except (NotRunning, WaitTimedOut):
         found = status_down(loaded)
     show_status(found, as_json=as_json)
     return {"down": NotRunning.exit_status, "silent": NOT_WELL, "degraded": NOT_WELL}.get(
         found["state"], 0
     )
+
+
+def _soon_or_later(config: Any) -> Any:
+    """Ask for the status; wait for long only where the supervisor may yet answer."""
+    from brokerrun.supervisor.status import is_hung
+
+    try:
+        return ask_supervisor(config, {"do": "status"}, _SOON_SECONDS)
+    except WaitTimedOut:
+        if is_hung(config):
+            raise
+        return ask_supervisor(config, {"do": "status"}, _STATUS_SECONDS)
 
 
 def ask_supervisor(

@@ -36,6 +36,18 @@ def show_status(status: Status, *, as_json: bool) -> None:
             for row in status["queues"]
         ],
     )
+    _others(status)
+
+
+def _others(status: Status) -> None:
+    """Tell who else serves the database, and what nobody holds any more."""
+    for row in status["instances"]:
+        life = {True: "up", False: "down", None: "unknown"}[row["alive"]]
+        click.echo(f"also {row['name']} on {row['host']}: {life}, {row['pid']}, {row['workers']}")
+    if status["held"]:
+        click.echo(
+            f"{status['held']} held by processes that are gone: a supervisor gives them back"
+        )
 
 
 def show_processes(rows: Sequence[ProcessRow]) -> None:

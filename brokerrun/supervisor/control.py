@@ -89,7 +89,7 @@ class ControlServer:
         finally:
             os.umask(before)
         os.chmod(path, mode)
-        self._socket.listen(64)
+        self._socket.listen(_MOST_CLIENTS)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
@@ -102,10 +102,13 @@ class ControlServer:
             os.unlink(self.path)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
+        """Let all in that wait."""
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self._let_in(connection)
+
+    def _let_in(self, connection: socket.socket) -> None:
         if not _welcome(connection) or not self._make_room():
             connection.close()
             return
@@ -239,15 +242,19 @@ def follow(path: str, request: Request, timeout: float) -> Iterator[Any]:
 def _connected(path: str, timeout: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout)
-    try:
-        connection.connect(path)
-    except TimeoutError:
-        connection.close()
-        raise
-    except OSError as error:
-        connection.close()
-        raise NotRunning(f"no supervisor answers at {path}: {error.strerror}") from error
-    return connection
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection.connect(path)
+            return connection
+        except BlockingIOError as error:  # too many wait to be let in
+            if time.monotonic() > deadline:
+                connection.close()
+                raise TimeoutError from error
+            time.sleep(0.002)
+        except OSError as error:
+            connection.close()
+            raise NotRunning(f"no supervisor answers at {path}: {error.strerror}") from error
 
 
 @contextmanager

@@ -99,6 +99,8 @@ class Fleet:
         """Do what is due, and look at what is in hand."""
         now = time.monotonic()
         self.look_at = _NEVER
+        if self.slots is not None:
+            self.slots.beat(time.monotonic_ns())
         for place, act in self.roster.tick(now):
             if act is Act.KILL:
                 self._say_overdue(place)

@@ -21,7 +21,7 @@ from brokerrun.supervisor.processes import age_of
 from brokerrun.supervisor.roster import Place
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.stacks import answered, ask_stack, read_stack
-from brokerrun.supervisor.status import rss_of, worker_row
+from brokerrun.supervisor.status import Facts, facts, rss_of, status_up, worker_row
 
 if TYPE_CHECKING:
     from brokerrun.supervisor.supervisor import Supervisor
@@ -78,6 +78,33 @@ def places_of(supervisor: Supervisor, name: str) -> list[Place]:
         names = ", ".join(dict.fromkeys(place.spec.name for place in places))
         raise UsageError(f"no worker {name!r}: expected one of {names}, or one with its slot")
     return found
+
+
+# ----------------------------------------------------------------------------------------- status
+
+
+def _status(supervisor: Supervisor, request: Request, reply: Reply) -> None:
+    """Answer all who ask until the keeper looks with what it sees then."""
+    askers = supervisor.status_askers
+    askers.append(reply)
+    if len(askers) == 1:
+        supervisor.keeper.ask(lambda store: _look(supervisor, store), _tell_status(supervisor))
+
+
+def _look(supervisor: Supervisor, store: Store) -> tuple[list[Reply], Facts]:
+    """In the keeper's thread. Who asks from here on wants a later look: a later write shows."""
+    askers, supervisor.status_askers = supervisor.status_askers, []
+    return askers, facts(store, supervisor.name, supervisor.instance.host)
+
+
+def _tell_status(supervisor: Supervisor) -> Callable[[tuple[list[Reply], Facts]], None]:
+    def tell(seen: tuple[list[Reply], Facts]) -> None:
+        askers, found = seen
+        status = status_up(supervisor.fleet, supervisor.instance, found, supervisor.stopping)
+        for reply in askers:
+            reply(status)
+
+    return tell
 
 
 # --------------------------------------------------------------------------------------------- ps
@@ -271,6 +298,7 @@ def _where(store: Store, ident: int, database: str) -> str:
 
 Verb = Callable[["Supervisor", Request, Reply], None]
 LOOKS: Final[dict[str, Verb]] = {
+    "status": _status,
     "ps": _ps,
     "stack": _stack,
     "logs": _logs,

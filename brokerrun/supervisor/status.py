@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
-from typing import Any, TypedDict
-
-import psutil
+from typing import Any, Final, NamedTuple, TypedDict
 
 from brokerrun.core.backends import open_store
 from brokerrun.core.model import Instance, QueueStats
+from brokerrun.core.store import Store
 from brokerrun.errors import StoreMissing
 from brokerrun.supervisor.fleet import Fleet
+from brokerrun.supervisor.processes import boot_number, is_stopped
 from brokerrun.supervisor.roster import Place
 from brokerrun.supervisor.slot import Phase
+from brokerrun.supervisor.slotfile import last_beat, slots_path
 from brokerrun.supervisor.spec import Config, WorkerSpec
+
+HUNG_SECONDS: Final = 2.0
 
 
 class WorkerRow(TypedDict):
@@ -47,8 +51,28 @@ class QueueRow(TypedDict):
     oldest_seconds: float | None
 
 
+class InstanceRow(TypedDict):
+    """A supervisor of the database under another name or on another host, or what it left.
+
+    alive: None where that cannot be known from here.
+    """
+
+    name: str
+    host: str
+    pid: int
+    alive: bool | None
+    version: str
+    started_at: float
+    stopped_at: float | None
+    workers: str  # "emails=2,thumbnails=1"
+    socket: str
+
+
 class Status(TypedDict):
-    """The whole answer. state: starting, up, stopping, degraded, down, silent."""
+    """The whole answer. state: starting, up, stopping, degraded, down, silent.
+
+    held: Messages whose holders are gone: who starts next, or lives, gives them back.
+    """
 
     name: str
     database: str
@@ -59,9 +83,32 @@ class Status(TypedDict):
     stopped_at: float | None
     workers: list[WorkerRow]
     queues: list[QueueRow]
+    held: int
+    instances: list[InstanceRow]
 
 
-def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
+class Facts(NamedTuple):
+    """What the store says."""
+
+    stats: list[QueueStats]
+    held: int
+    others: list[InstanceRow]
+
+
+def facts(store: Store, name: str, host: str) -> Facts:
+    """Read what a status shows of the store, for the instance of that name and host."""
+    return Facts(
+        stats=store.queues(),
+        held=sum(not store.alive(row.owner) for row in store.held()),
+        others=[
+            _instance_row(store, row, host)
+            for row in store.instances()
+            if (row.name, row.host) != (name, host)
+        ],
+    )
+
+
+def status_up(fleet: Fleet, instance: Instance, found: Facts, stopping: bool) -> Status:
     """Describe a running fleet."""
     degraded = any(place.looping for place in fleet.roster.places)
     state = "degraded" if degraded else "up" if fleet.slots is not None else "starting"
@@ -74,7 +121,9 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         started_at=instance.started_at / 1e9,
         stopped_at=None,
         workers=[worker_row(fleet, place) for place in fleet.roster.places],
-        queues=queue_rows(fleet.config.workers, stats),
+        queues=queue_rows(fleet.config.workers, found.stats),
+        held=found.held,
+        instances=found.others,
     )
 
 
@@ -84,12 +133,12 @@ def status_down(config: Config) -> Status:
     state is "silent" where the supervisor lives and does not answer.
     """
     spec, host = config.instance, socket.gethostname()
-    stats: list[QueueStats] = []
+    found = Facts([], 0, [])
     instance, alive = None, False
     store = open_store(spec.database, create=False)
     try:
         instance = store.instance(spec.name, host)
-        stats = store.queues()
+        found = facts(store, spec.name, host)
         alive = instance is not None and store.alive(instance.owner)
     except StoreMissing:
         pass  # nothing ever ran here
@@ -104,7 +153,9 @@ def status_down(config: Config) -> Status:
         started_at=instance.started_at / 1e9 if instance else None,
         stopped_at=instance.stopped_at / 1e9 if instance and instance.stopped_at else None,
         workers=[],
-        queues=queue_rows(config.workers, stats),
+        queues=queue_rows(config.workers, found.stats),
+        held=found.held,
+        instances=found.others,
     )
 
 
@@ -118,6 +169,16 @@ def instance_of(config: Config) -> Instance | None:
         return None
     finally:
         store.close()
+
+
+def is_hung(config: Config) -> bool:
+    """Tell whether the supervisor lives and does nothing: it is stopped, or its loop stands."""
+    spec, instance = config.instance, instance_of(config)
+    if instance is None:
+        return False
+    beat = last_beat(slots_path(spec.database, spec.name), boot_number())
+    stands = beat is not None and time.monotonic_ns() - beat > HUNG_SECONDS * 1e9
+    return stands or is_stopped(instance.pid)
 
 
 def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[QueueRow]:
@@ -140,6 +201,20 @@ def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[Q
             )
         )
     return rows
+
+
+def _instance_row(store: Store, row: Instance, host: str) -> InstanceRow:
+    return InstanceRow(
+        name=row.name,
+        host=row.host,
+        pid=row.pid,
+        alive=store.alive(row.owner) if row.host == host else None,
+        version=row.version,
+        started_at=row.started_at / 1e9,
+        stopped_at=row.stopped_at / 1e9 if row.stopped_at else None,
+        workers=row.workers,
+        socket=row.socket,
+    )
 
 
 def worker_row(fleet: Fleet, place: Place) -> WorkerRow:
@@ -170,8 +245,8 @@ def worker_row(fleet: Fleet, place: Place) -> WorkerRow:
 
 def rss_of(pid: int) -> int | None:
     """Return the resident size of a process, in bytes."""
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_info().rss) if pid else None
+    with suppress(OSError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 

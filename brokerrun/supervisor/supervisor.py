@@ -40,7 +40,6 @@ from brokerrun.supervisor.processes import (
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, lock, read_left, slots_path
 from brokerrun.supervisor.spec import Config
-from brokerrun.supervisor.status import status_up
 from brokerrun.supervisor.strays import MARK, end_marked
 
 TICK_SECONDS: Final = 0.2
@@ -75,6 +74,7 @@ class Supervisor:
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
         self.soon: list[Callable[[], bool]] = []  # asked every few milliseconds until they say yes
+        self.status_askers: list[Reply] = []
         self._signals: list[int] = []
         self._stopping_at: float | None = None
         self._drained = self._asked = False
@@ -107,9 +107,9 @@ class Supervisor:
             self._recover(slots_fd, policies)
             if not self._until(self.fleet.templates.imported, self._boot_timeout()):
                 raise Unimportable(self._slow_imports())
-            if faults := self.fleet.templates.faults() if not self._stopping else []:
+            if faults := self.fleet.templates.faults() if not self.stopping else []:
                 raise Unimportable(faults)
-            if not self._stopping:
+            if not self.stopping:
                 self.fleet.start(lay_out(slots_fd, len(self.fleet.roster.places), boot_number()))
                 self._say_started()
             return self._loop()
@@ -141,7 +141,7 @@ class Supervisor:
     def _until(self, fact: Callable[[], bool], within: float) -> bool:
         """Serve the loop until *fact*; True also where we are told to stop meanwhile."""
         deadline = time.monotonic() + within
-        while not (fact() or self._stopping):
+        while not (fact() or self.stopping):
             if time.monotonic() > deadline:
                 return False
             self._serve(0.05)
@@ -184,14 +184,14 @@ class Supervisor:
     # -------------------------------------------------------------------------------- the loop
 
     def _loop(self) -> int:
-        while not (self._stopping and self.fleet.roster.all_in(Phase.DOWN)):
+        while not (self.stopping and self.fleet.roster.all_in(Phase.DOWN)):
             if self._overstayed():
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
             self.fleet.tick()
             self._keep_events()
-            if self.drain and not self._stopping:
+            if self.drain and not self.stopping:
                 self._look_whether_drained()
         return self._deaths() if self._drained else 0
 
@@ -218,7 +218,7 @@ class Supervisor:
         return min(due, _DRAIN_SECONDS if self.drain else TICK_SECONDS)
 
     @property
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
         return self._stopping_at is not None
 
     def _overstayed(self) -> bool:
@@ -243,7 +243,7 @@ class Supervisor:
 
         def then(unfinished: bool) -> None:
             self._asked = False
-            if not unfinished and not self._stopping:
+            if not unfinished and not self.stopping:
                 self._drained = True
                 self._stop("drained")
 
@@ -286,13 +286,6 @@ class Supervisor:
 
     def _answer(self, request: Request, reply: Reply) -> None:
         match request.get("do"):
-            case "status":
-                self.keeper.ask(
-                    lambda store: store.queues(),
-                    lambda stats: reply(
-                        status_up(self.fleet, self.instance, stats, self._stopping)
-                    ),
-                )
             case "down":
                 self._stop("down")
                 if request.get("now"):
@@ -301,7 +294,7 @@ class Supervisor:
             case str(look) if look in LOOKS:
                 LOOKS[look](self, request, reply)
             case other:
-                known = ", ".join(["status", "down", *LOOKS])
+                known = ", ".join(["down", *LOOKS])
                 raise UsageError(f"unknown request {other!r}: expected one of {known}")
 
     # --------------------------------------------------------------------------------- leaving

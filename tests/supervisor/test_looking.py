@@ -148,8 +148,8 @@ def test_a_worker_that_would_be_ended_by_the_signal_is_not_asked(site: Site) -> 
         ({"do": "stack", "worker": "nobody"}, "no worker 'nobody': expected one of q, "),
         ({"do": "stack", "worker": 7}, "request 'stack': Expected `str`, got `int`"),
         ({"do": "stack"}, "request 'stack': Object missing required field `worker`"),
-        ({"do": ["ps"]}, "unknown request ['ps']: expected one of status, "),
-        ({}, "unknown request None: expected one of status, "),
+        ({"do": ["ps"]}, "unknown request ['ps']: expected one of down, status, "),
+        ({}, "unknown request None: expected one of down, status, "),
         ([], "expected one JSON object a line"),
     ],
 )
