@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
+import msgspec
+
 from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, UsageError
 
 _MOST_PATH: Final = 100  # bytes that an address of a unix socket holds, less a reserve
@@ -147,7 +149,7 @@ class ControlServer:
             if client in self._clients:
                 more = isinstance(value, dict) and value.get("more", False)
                 client.awaits -= not more
-                client.to_send += json.dumps(value).encode() + b"\n"
+                client.to_send += msgspec.json.encode(value) + b"\n"
                 self._send(client)
             return client in self._clients
 
