@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Site
+from supervised import Site, open_files
 from support import eventually
 
 from brokerrun.supervisor.control import ask
@@ -66,6 +66,8 @@ def test_idle_clients_make_way_for_those_that_ask(site: Site) -> None:
         for connection in idle:
             connection.connect(path)
         assert status_seconds(path) < 1
+        files = open_files(site.supervisor.pid)
+        assert sum(file.startswith("socket:") for file in files) < 140
         followed = socket.socket(socket.AF_UNIX)
         followed.settimeout(5)
         followed.connect(path)
