@@ -104,9 +104,8 @@ class Reload:
         changed = {c.worker: c for c in plan if c.action is not Action.SAME}
         for change in changed.values():
             self._change(change)
-        self.supervisor.log.info(
-            "reloaded", **{name: change.action.value for name, change in changed.items()}
-        )
+        told = ",".join(f"{name}={change.action.value}" for name, change in changed.items())
+        self.supervisor.log.info("reloaded", workers=told)
         crews = self.supervisor.fleet.roster.crews
         new = [crew for name, crew in crews.items() if name in changed and not crew.gone]
         self.supervisor.waits.add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ import msgspec
 from brokerrun.errors import UsageError
 from brokerrun.supervisor.control import Reply, Request
 from brokerrun.supervisor.crew import Crew
-from brokerrun.supervisor.looks import LOOKS, read
+from brokerrun.supervisor.looks import LOOKS, Verb, read
 from brokerrun.supervisor.scaling import Elastic
 from brokerrun.supervisor.spec import MAX_PROCESSES
 from brokerrun.supervisor.waits import Emptied
@@ -20,7 +20,6 @@ from brokerrun.supervisor.waits import Emptied
 if TYPE_CHECKING:
     from brokerrun.supervisor.supervisor import Supervisor
 
-Verb = Callable[["Supervisor", Request, Reply], None]
 _WAIT_SECONDS: Final = 120.0
 
 
@@ -130,8 +129,8 @@ def _reload(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 
 VERBS: Final[dict[str, Verb]] = {
-    **LOOKS,
     "down": _down,
+    **LOOKS,
     "restart": _restart,
     "scale": _scale,
     "pause": _pause,

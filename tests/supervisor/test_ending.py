@@ -181,3 +181,32 @@ def test_a_wait_ends_when_what_it_waits_for_is_so(site: Site) -> None:
 def test_a_wait_for_nobody_ends_in_time(site: Site, what: str, status: int) -> None:
     fleet(site)
     assert site.run("wait", what, "--timeout", "300ms").returncode == status
+
+
+# ------------------------------------------------------------------------- a fleet that changes
+
+
+def test_a_message_of_a_process_that_has_its_successor_is_cancelled_too(site: Site) -> None:
+    fleet(site)
+    site.start()
+    (ident,) = site.write("q", "wait-a")
+    site.noted("begun wait-a 1")
+    assert site.run("restart", "q").returncode == 0  # the old one finishes its message
+    assert sorted(row["state"] for row in site.workers()) == ["idle", "retiring"]
+    done = site.run("cancel", str(ident))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert site.last(ident).outcome == "cancelled"
+    site.noted("begun wait-a 2")
+    site.release("wait-a")
+    site.empty("q")
+    assert site.stop() == 0
+
+
+def test_a_worker_without_processes_is_ready_and_has_no_stack(site: Site) -> None:
+    fleet(site)
+    site.start()
+    assert site.run("scale", "q=0").returncode == 0
+    assert site.run("wait", "--ready").returncode == 0
+    shown = site.run("stack", "q")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (1, "", "")
+    assert site.run("stack", "q.1").returncode == 64

@@ -219,3 +219,17 @@ def below(first: int, words: str = "") -> list[int]:
     """List who lives below the first process and has the words in its command line."""
     found = psutil.Process(first).children(recursive=True)
     return [p.pid for p in found if lives(p.pid) and words in " ".join(p.cmdline())]
+
+
+def test_a_worker_that_is_started_by_exec_is_no_stray_before_it_says_who_it_is(site: Site) -> None:
+    site.handlers("def q(job): ...\n")
+    site.handlers("time.sleep(1.5)\n\ndef slow(job): ...\n", module="slow")
+    site.configure(instance={"start": "spawn"}, q={}, slow={"handler": "slow:slow"})
+    site.start(ready=False)
+    eventually(lambda: [row["state"] for row in site.workers("q")] == ["idle"], 10)
+    assert [row["state"] for row in site.workers("slow")] == ["booting"]
+    os.kill(site.pids("q")[0], signal.SIGKILL)
+    eventually(lambda: [row["restarts"] for row in site.workers("q")] == [1], 10)
+    eventually(lambda: [row["state"] for row in site.workers("slow")] == ["idle"], 10)
+    assert [row["restarts"] for row in site.workers("slow")] == [0]
+    assert site.stop() == 0

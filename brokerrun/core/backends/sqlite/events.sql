@@ -1,4 +1,4 @@
--- Version 3: what happened to a fleet, and what an instance serves.
+-- Version 5: what happened to a fleet, and what an instance serves.
 create table event(
     id        integer primary key,
     at        integer not null,
