@@ -7,6 +7,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from threading import get_ident
 from typing import Any, Final
 
 import structlog
@@ -80,12 +81,15 @@ def _quoted(value: object) -> str:
 class RecentLines:
     """The newest lines that this process logged, and who is told of each further one.
 
-    Made once a process: it hears from then on.
+    Made once a process: it hears from then on. Who follows is told in the thread that made it;
+    what other threads log waits for `tell`.
     """
 
     def __init__(self, most: int = _MOST_RECENT):
         self._lines: deque[str] = deque(maxlen=most)
+        self._untold: deque[str] = deque(maxlen=most)
         self._followers: list[Callable[[str], bool]] = []
+        self._thread = get_ident()
         _hearers.append(self._hear)
 
     def last(self, count: int) -> list[str]:
@@ -96,10 +100,18 @@ class RecentLines:
         """Let *tell* be called with each line, until it returns False."""
         self._followers.append(tell)
 
+    def tell(self) -> None:
+        """Tell who follows what it was not yet told."""
+        while self._untold:
+            line = self._untold.popleft()
+            self._followers = [tell for tell in self._followers if tell(line)]
+
     def _hear(self, line: str) -> None:
         line = line[:_MOST_LINE]
         self._lines.append(line)
-        self._followers = [tell for tell in self._followers if tell(line)]
+        self._untold.append(line)
+        if get_ident() == self._thread:
+            self.tell()
 
 
 class _Lines:

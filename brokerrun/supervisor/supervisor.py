@@ -239,6 +239,7 @@ class Supervisor:
             self.fleet.tick()
             self.waits.look()
             self._keep_events()
+            self.lines.tell()
             if self.reloader is not None:
                 self.reloader.tick(time.monotonic())
             if self.drain and not self.stopping:
