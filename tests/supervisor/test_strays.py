@@ -15,6 +15,7 @@ from supervised import Site, gone, lives
 from support import eventually
 
 from brokerrun.supervisor.processes import is_stopped
+from brokerrun.supervisor.strays import owner_mark
 
 # Each way starts a process that is deaf to TERM, and notes its pid.
 ESCAPES = """
@@ -228,6 +229,7 @@ def test_a_worker_that_is_started_by_exec_is_no_stray_before_it_says_who_it_is(s
     site.start(ready=False)
     eventually(lambda: [row["state"] for row in site.workers("q")] == ["idle"], 10)
     assert [row["state"] for row in site.workers("slow")] == ["booting"]
+    assert owner_mark(eventually(lambda: site.pids("slow"))[0]) is not None
     os.kill(site.pids("q")[0], signal.SIGKILL)
     eventually(lambda: [row["restarts"] for row in site.workers("q")] == [1], 10)
     eventually(lambda: [row["state"] for row in site.workers("slow")] == ["idle"], 10)
