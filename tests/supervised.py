@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -187,6 +188,17 @@ class Site:
             return ask(instance.socket, {"do": "status"}, 5) if instance else None
         except NotRunning:
             return None
+
+    def ask(self, request: Any) -> Any:
+        """Ask over the control socket; return the answer, an error too."""
+        instance = instance_of(load(self.config))
+        assert instance is not None, self.log()
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rwb") as file:
+            connection.settimeout(5)
+            connection.connect(instance.socket)
+            file.write(json.dumps(request).encode() + b"\n")
+            file.flush()
+            return json.loads(file.readline())
 
     def workers(self, name: str | None = None) -> list[Any]:
         """List the places of a worker, or of all."""

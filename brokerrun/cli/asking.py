@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import wraps
 from typing import Any
 
 import click
 
-from brokerrun.errors import BrokerrunError, ConfigError, NotRunning
+from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, WaitTimedOut
 
 NOT_WELL = 4
 config_option = click.option(
@@ -42,16 +42,50 @@ def reports(command: Callable[..., int]) -> Callable[..., int]:
 def ask_supervisor(
     config: Any, request: dict[str, Any], timeout: float, *, until_gone: bool = False
 ) -> Any:
-    """Ask the supervisor of a file: at the place that our surroundings say, else at the one that
-    its row in the store says, since a login, cron and systemd each have their own."""
-    from brokerrun.supervisor.control import ask, socket_path
+    """Ask the supervisor of a file, as `control.ask` does.
+
+    Raises:
+        WaitTimedOut: It did not answer within *timeout* seconds.
+    """
+    from brokerrun.supervisor.control import ask
+
+    try:
+        return _at_its_place(
+            config, lambda path: ask(path, request, timeout, until_gone=until_gone)
+        )
+    except TimeoutError as error:
+        raise WaitTimedOut(f"the supervisor did not answer within {timeout:g} s") from error
+
+
+def follow_supervisor(config: Any, request: dict[str, Any], timeout: float) -> Iterator[Any]:
+    """Ask the supervisor of a file, and yield each answer, as `control.follow` does."""
+    from brokerrun.supervisor.control import follow
+
+    def begin(path: str) -> tuple[Any, Iterator[Any]]:
+        answers = follow(path, request, timeout)
+        try:
+            return next(answers), answers
+        except StopIteration:
+            raise NotRunning("the supervisor ended before it answered") from None
+
+    try:
+        first, answers = _at_its_place(config, begin)
+    except TimeoutError as error:
+        raise WaitTimedOut(f"the supervisor did not answer within {timeout:g} s") from error
+    yield first
+    yield from answers
+
+
+def _at_its_place(config: Any, call: Callable[[str], Any]) -> Any:
+    """Call with the socket that our surroundings say, else with the one that the row in the store
+    says, since a login, cron and systemd each have their own."""
+    from brokerrun.supervisor.control import socket_path
     from brokerrun.supervisor.status import instance_of
 
     spec = config.instance
     with suppress(NotRunning):
-        here = socket_path(spec.runtime_dir, spec.database, spec.name)
-        return ask(here, request, timeout, until_gone=until_gone)
+        return call(socket_path(spec.runtime_dir, spec.database, spec.name))
     instance = instance_of(config)
     if instance is None:
         raise NotRunning(f"no supervisor runs for {spec.database}")
-    return ask(instance.socket, request, timeout, until_gone=until_gone)
+    return call(instance.socket)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from brokerrun.cli.asking import ask_supervisor, config_option, reports
-from brokerrun.errors import NotRunning, UsageError, WaitTimedOut
+from brokerrun.errors import NotRunning, UsageError
 
 _REPLY_SECONDS: Final = 5.0  # beyond the time that the supervisor itself waits
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -159,8 +159,6 @@ def _ask(
     request = {"do": verb, "timeout": timeout, **asked}
     try:
         answer = ask_supervisor(loaded, request, timeout + _REPLY_SECONDS, until_gone=until_gone)
-    except TimeoutError as error:
-        raise WaitTimedOut(f"no answer within {timeout + _REPLY_SECONDS:g} s") from error
     except NotRunning as error:
         raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
     if then is not None:

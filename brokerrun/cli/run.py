@@ -16,6 +16,7 @@ from brokerrun.errors import AlreadyRunning, ConfigError, NotRunning, WaitTimedO
 
 USAGE = 64
 _STATUS_SECONDS = 2.0
+_SOON_SECONDS = 0.05
 _MINIMAL = """\
 # One worker: it takes from the queue "hello". `brokerrun check` explains this file, and
 # workers.toml.example of brokerrun shows every key.
@@ -34,10 +35,10 @@ def hello(message):
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
-    from brokerrun.cli import doctoring, exporting  # they take what is here
+    from brokerrun.cli import doctoring, ending, exporting, looking
 
-    doctoring.add_to(cli)
-    exporting.add_to(cli)
+    for verbs in (doctoring, exporting, looking, ending):
+        verbs.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -197,8 +198,8 @@ def status(config: str, as_json: bool) -> int:
 
     loaded = load(config)
     try:
-        found = ask_supervisor(loaded, {"do": "status"}, _STATUS_SECONDS)
-    except (NotRunning, TimeoutError):
+        found = _soon_or_later(loaded)
+    except (NotRunning, WaitTimedOut):
         found = status_down(loaded)
     show_status(found, as_json=as_json)
     return {"down": NotRunning.exit_status, "silent": NOT_WELL, "degraded": NOT_WELL}.get(
@@ -236,29 +237,16 @@ def schedule(config: str, name: str | None, upcoming: int, as_json: bool) -> int
     return 0
 
 
-@cli.command()
-@config_option
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for the end.")
-@reports
-def down(config: str, timeout: float) -> int:
-    """Stop the supervisor gracefully, and wait until it is gone.
+def _soon_or_later(config: Any) -> Any:
+    """Ask for the status; wait for long only where the supervisor may yet answer."""
+    from brokerrun.supervisor.status import is_hung
 
-    Example: brokerrun down -c workers.toml
-
-    Exit status: 0 it is gone, 3 none ran, 124 it still runs.
-    """
-    from brokerrun.supervisor.config import load
-    from brokerrun.supervisor.processes import await_end
-
-    loaded = load(config)
     try:
-        answer = ask_supervisor(loaded, {"do": "down"}, timeout, until_gone=True)
-        await_end(int(answer["pid"]), timeout)
-    except NotRunning as error:
-        raise NotRunning(f"no supervisor runs for {loaded.instance.database}") from error
-    except TimeoutError as error:
-        raise WaitTimedOut(f"the supervisor still runs after {timeout:g} s") from error
-    return 0
+        return ask_supervisor(config, {"do": "status"}, _SOON_SECONDS)
+    except WaitTimedOut:
+        if is_hung(config):
+            raise
+        return ask_supervisor(config, {"do": "status"}, _STATUS_SECONDS)
 
 
 def _undefined(reading: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
+from brokerrun.supervisor.looks import ProcessRow, StackRow
 from brokerrun.supervisor.status import Status, WorkerRow
 
 
@@ -46,6 +47,48 @@ def show_status(status: Status, *, as_json: bool) -> None:
                 for row in status["schedules"]
             ],
         )
+    _others(status)
+
+
+def _others(status: Status) -> None:
+    """Tell who else serves the database, and what nobody holds any more."""
+    for row in status["instances"]:
+        life = {True: "up", False: "down", None: "unknown"}[row["alive"]]
+        click.echo(f"also {row['name']} on {row['host']}: {life}, {row['pid']}, {row['workers']}")
+    if status["held"]:
+        click.echo(
+            f"{status['held']} held by processes that are gone: a supervisor gives them back"
+        )
+
+
+def show_processes(rows: Sequence[ProcessRow]) -> None:
+    """Print the processes of a fleet."""
+    _table(
+        "PROCESS PID PHASE MESSAGE FOR HANDLED FAILED RSS AGE RESTARTS",
+        [
+            (
+                row["process"],
+                row["pid"],
+                row["phase"],
+                row["message"],
+                _seconds(row["seconds"]),
+                row["handled"],
+                row["failed"],
+                _megabytes(row["rss_bytes"]),
+                _seconds(row["age"]),
+                row["restarts"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def show_stack(row: StackRow) -> None:
+    """Print one worker's stack under a line that says whose it is."""
+    hand = f", message {row['message']} for {_seconds(row['seconds'])}" if row["message"] else ""
+    click.echo(f"{row['process']}, pid {row['pid'] or '-'}{hand}")
+    for line in (row["stack"] or row["why"] or "").splitlines():
+        click.echo(f"  {line}")
 
 
 def _workers(rows: list[WorkerRow]) -> None:

@@ -160,6 +160,18 @@ class Instance(Value):
     version: str
     started_at: int
     stopped_at: int | None = None
+    workers: str = ""  # "emails=2,thumbnails=1"
+
+
+class FleetEvent(Value):
+    """Something that happened to a fleet. *at* in epoch nanoseconds, *facts* a JSON object."""
+
+    at: int
+    instance: str
+    host: str
+    event: str
+    facts: str
+    id: int = 0  # grows; 0: not yet stored
 
 
 class Schedule(Value):

@@ -1,8 +1,8 @@
 """What becomes of a claim: a pure function of its outcome and the policy.
 
 Outcomes are what history calls them: `failed` (raised), `timeout`, `died` (took its process
-down), `lost` (the supervisor or the machine went down), and the wishes of a handler: `retry`,
-`snooze`, `dead`, `drop`.
+down), `lost` (the supervisor or the machine went down), `cancelled` (by an operator), and the
+wishes of a handler: `retry`, `snooze`, `dead`, `drop`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Outcome(Enum):
     TIMEOUT = "timeout"
     DIED = "died"
     LOST = "lost"
+    CANCELLED = "cancelled"
     RETRY = "retry"
     SNOOZE = "snooze"
     DEAD = "dead"

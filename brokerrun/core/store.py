@@ -16,6 +16,7 @@ from brokerrun.core.model import (
     Claim,
     Draft,
     Effect,
+    FleetEvent,
     Held,
     Instance,
     Message,
@@ -281,8 +282,22 @@ class Store(Protocol):
         """
         ...
 
+    def instances(self) -> list[Instance]:
+        """List the row of every supervisor there is or was, by name and host."""
+        ...
+
+    def add_events(self, events: Sequence[FleetEvent]) -> None:
+        """Keep what happened to a fleet; of all fleets the newest ten thousand stay."""
+        ...
+
+    def events(self, limit: int, after: int | None = None) -> list[FleetEvent]:
+        """List the newest events, or the first after that id; oldest first."""
+        ...
+
     def upkeep(self, history_before: int) -> None:
         """Checkpoint where the log is long, vacuum DONE rows, forget history ended before then.
+
+        History is attempts and events.
 
         Does a bounded slice of each; several transactions.
         """

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brokerrun.core.model import Settlement
 from brokerrun.core.store import Store
-from brokerrun.supervisor.fate import Cause, Death
+from brokerrun.supervisor.fate import FOR_ITS_MESSAGE, Cause, Death
 from brokerrun.supervisor.keeper import Keeper, recover
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.roster import Roster
@@ -40,23 +40,42 @@ class Aftermath:
         self._seen, self._looped = seen, looped
         self._host = socket.gethostname()
         self._deaths: dict[int, Death] = {}  # by the index of the place
+        self._told: dict[int, Callable[[Settlement | None], None]] = {}  # likewise
         self._lines: dict[str, deque[float]] = {}  # when a death was said, by worker
         self._unsaid: dict[str, int] = {}
 
-    def note(self, place: Place, status: int | None, signum: int | None, dump: str) -> None:
-        """Write down how its process ended; `settle` follows."""
+    def tell(self, place: Place, then: Callable[[Settlement | None], None]) -> None:
+        """Have *then* told how the message is settled that its process ended with, if any."""
+        self._told[place.index] = then
+
+    def note(
+        self,
+        place: Place,
+        status: int | None,
+        signum: int | None,
+        dump: str,
+        *,
+        stopped: bool,
+    ) -> None:
+        """Write down how its process ended; `settle` follows.
+
+        stopped: It was stopped by a signal when its message was to be ended.
+        """
         seen = self._seen(place)
         started = None
         if seen is not None and seen.busy:
             started = time.time_ns() - (time.monotonic_ns() - seen.started)
+        for_its_message, reason = place.cause in FOR_ITS_MESSAGE, _reason(place, status, signum)
+        if stopped and for_its_message:
+            reason = f"{reason}, while its process was stopped"
         self._deaths[place.index] = Death(
             cause=place.cause,
             pid=place.pid,
             host=self._host,
             exit_status=status,
             signal=signum,
-            reason=_reason(place, status, signum),
-            traceback=dump if place.cause is Cause.TIMEOUT and dump else None,
+            reason=reason,
+            traceback=dump if for_its_message and dump else None,
             started_at=started,
             ended_at=time.time_ns(),
         )
@@ -90,24 +109,29 @@ class Aftermath:
         if died:
             place.reason = death.reason
         now = time.monotonic()
-        self._roster.settled(place, now, healthy=healthy, died=died)
+        wanted = death.cause in (Cause.CANCEL, Cause.CONDEMN)  # no sign of a crash loop
+        self._roster.settled(place, now, healthy=healthy, died=died and not wanted)
+        if place.index in self._told:
+            self._told.pop(place.index)(struck)
         if died:
             self._say_death(place, pid, death, struck, now)
             self._say_loop(place, death, now, looped=was_looping)
-        if died and place.looping:
+        if died and not wanted and place.looping:
             self._looped(place)
 
     def _say_death(
         self, place: Place, pid: int, death: Death, struck: Settlement | None, now: float
     ) -> None:
-        """Write one line, with its message's fate, unless that would flood the log."""
+        """Write one line, with its message's fate, unless that would flood the log; keep all."""
         worker = place.spec.name
+        said = {"worker": place.name, "pid": pid, "reason": death.reason, **_fate(struck)}
         if not self._may_say(worker, now):
             self._unsaid[worker] = self._unsaid.get(worker, 0) + 1
+            self._log.keep("worker_died", **said, stack=death.traceback)
             return
-        unsaid = self._unsaid.pop(worker, 0)
-        more = _fate(struck) | ({"unsaid": unsaid} if unsaid else {})
-        self._log.warning("worker_died", worker=place.name, pid=pid, reason=death.reason, **more)
+        if unsaid := self._unsaid.pop(worker, 0):
+            said["unsaid"] = unsaid
+        self._log.warning("worker_died", **said, stack=death.traceback)
 
     def _say_loop(self, place: Place, death: Death, now: float, *, looped: bool) -> None:
         if place.looping and not looped:
@@ -143,6 +167,8 @@ def _fate(struck: Settlement | None) -> dict[str, Any]:
 
 
 def _reason(place: Place, status: int | None, signum: int | None) -> str:
+    if place.cause in (Cause.CANCEL, Cause.CONDEMN):
+        return "cancelled"
     if place.cause is Cause.TIMEOUT:
         return f"over its timeout of {place.spec.timeout:g}s"
     if signum is not None:

@@ -10,17 +10,21 @@ import socket
 import stat
 import struct
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, Final
 
-from brokerrun.errors import BrokerrunError, ConfigError, NotRunning
+import msgspec
+
+from brokerrun.errors import BrokerrunError, ConfigError, NotRunning, UsageError
 
 _MOST_PATH: Final = 100  # bytes that an address of a unix socket holds, less a reserve
 _MOST_LINE: Final = 65536
 _MOST_CLIENTS: Final = 128
+_MOST_UNREAD: Final = 1_000_000  # bytes, of who asks and does not read
 Request = dict[str, Any]
-Reply = Callable[[object], None]
+Reply = Callable[[object], bool]  # says whether the client is there to hear more
 Answer = Callable[[Request, Reply], None]
 
 
@@ -90,7 +94,7 @@ class ControlServer:
         finally:
             os.umask(before)
         os.chmod(path, mode)
-        self._socket.listen(64)
+        self._socket.listen(_MOST_CLIENTS)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
@@ -103,17 +107,29 @@ class ControlServer:
             os.unlink(self.path)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
-        if len(self._clients) >= _MOST_CLIENTS or not _welcome(connection):
+        """Let all in that wait."""
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self._let_in(connection)
+
+    def _let_in(self, connection: socket.socket) -> None:
+        if not _welcome(connection) or not self._make_room():
             connection.close()
             return
         connection.setblocking(False)
         client = _Client(connection)
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+
+    def _make_room(self) -> bool:
+        """Let the one go that has been idle the longest, where there are too many."""
+        if len(self._clients) < _MOST_CLIENTS:
+            return True
+        idle = [client for client in self._clients if not client.awaits]
+        if idle:
+            self._drop(min(idle, key=lambda client: client.spoke_at))
+        return bool(idle)
 
     def _read(self, client: _Client) -> None:
         try:
@@ -122,31 +138,37 @@ class ControlServer:
             return
         except OSError:
             data = b""
-        client.received += data
-        line, newline, rest = client.received.partition(b"\n")
+        *lines, client.received = (client.received + data).split(b"\n")
+        for line in lines:
+            client.spoke_at = time.monotonic()
+            self._reply_to(client, line)
         if not data or len(client.received) > _MOST_LINE:
             self._drop(client)
-        elif newline:
-            client.received = rest
-            self._reply_to(client, line)
 
     def _reply_to(self, client: _Client, line: bytes) -> None:
-        def reply(value: object) -> None:
+        client.awaits += 1
+
+        def reply(value: object) -> bool:
             if client in self._clients:
-                client.to_send += json.dumps(value).encode() + b"\n"
+                more = isinstance(value, dict) and value.get("more", False)
+                client.awaits -= not more
+                client.to_send += msgspec.json.encode(value) + b"\n"
                 self._send(client)
+            return client in self._clients
 
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
             request = None
-        if isinstance(request, dict):
+        try:
+            if not isinstance(request, dict):
+                raise UsageError("expected one JSON object a line")
             self._answer(request, reply)
-        else:
-            reply({"error": "expected one JSON object a line"})
+        except BrokerrunError as error:
+            reply(refusal(error))
 
     def _send(self, client: _Client) -> None:
-        """Send what the client takes now, and the rest when it reads on."""
+        """Send what the client takes now, and the rest when it reads on: only then is it heard."""
         try:
             sent = client.connection.send(client.to_send)
         except BlockingIOError:
@@ -155,13 +177,16 @@ class ControlServer:
             self._drop(client)
             return
         client.to_send = client.to_send[sent:]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.to_send else 0)
+        if len(client.to_send) > _MOST_UNREAD:
+            self._drop(client)
+            return
+        events = selectors.EVENT_WRITE if client.to_send else selectors.EVENT_READ
         self._selector.modify(client.connection, events, lambda: self._serve(client))
 
     def _serve(self, client: _Client) -> None:
         if client.to_send:
             self._send(client)
-        if client in self._clients:
+        if client in self._clients and not client.to_send:
             self._read(client)
 
     def _drop(self, client: _Client) -> None:
@@ -175,6 +200,8 @@ class _Client:
     def __init__(self, connection: socket.socket):
         self.connection = connection
         self.received = self.to_send = b""
+        self.spoke_at = time.monotonic()
+        self.awaits = 0  # answers that are still to come
 
 
 def _welcome(connection: socket.socket) -> bool:
@@ -186,6 +213,11 @@ def _welcome(connection: socket.socket) -> bool:
     return uid in (0, os.geteuid()) or bool(os.stat(connection.getsockname()).st_mode & 0o060)
 
 
+def refusal(error: BrokerrunError) -> dict[str, object]:
+    """Write an error as an answer: the command leaves with its exit status."""
+    return {"error": str(error), "status": error.exit_status}
+
+
 def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False) -> Any:
     """Ask a running supervisor; with *until_gone* return only when it is gone.
 
@@ -194,22 +226,55 @@ def ask(path: str, request: Request, timeout: float, *, until_gone: bool = False
         TimeoutError: It did not answer within *timeout* seconds.
         BrokerrunError: It answered with an error.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
-        try:
-            connection.connect(path)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise NotRunning(f"no supervisor answers at {path}: {error.strerror}") from error
-        line = b""
-        with suppress(BrokenPipeError, ConnectionResetError), connection.makefile("rb") as file:
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            line = file.readline()
-            while until_gone and file.read(1):
-                pass
+    line = b""
+    with _connected(path, timeout) as connection, _until_gone(connection) as file:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        line = file.readline()
+        while until_gone and file.read(1):
+            pass
     if not line:
         raise NotRunning("the supervisor ended before it answered")
+    return _answered(line)
+
+
+def follow(path: str, request: Request, timeout: float) -> Iterator[Any]:
+    """Ask a running supervisor, and yield each of its answers until it is gone.
+
+    Raises as `ask` does; *timeout* bounds the wait for the first one.
+    """
+    with _connected(path, timeout) as connection, _until_gone(connection) as file:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        for line in file:
+            yield _answered(line)
+            connection.settimeout(None)
+
+
+def _connected(path: str, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection.connect(path)
+            return connection
+        except BlockingIOError as error:  # too many wait to be let in
+            if time.monotonic() > deadline:
+                connection.close()
+                raise TimeoutError from error
+            time.sleep(0.002)
+        except OSError as error:
+            connection.close()
+            raise NotRunning(f"no supervisor answers at {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _until_gone(connection: socket.socket) -> Iterator[BinaryIO]:
+    """Read from it; that it went away in between is an end, not an error."""
+    with suppress(BrokenPipeError, ConnectionResetError), connection.makefile("rb") as file:
+        yield file
+
+
+def _answered(line: bytes) -> Any:
     answer = json.loads(line)
     if isinstance(answer, dict) and "error" in answer:
         if answer.get("status") == ConfigError.exit_status:

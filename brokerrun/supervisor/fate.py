@@ -18,12 +18,17 @@ class Cause(Enum):
     ITSELF = "itself"  # it died, or its message killed it
     TIMEOUT = "timeout"  # killed, since its message was over its time
     STOP = "stop"  # killed, since it was to stop: nobody's fault
+    CANCEL = "cancel"  # killed, since an operator wanted its message ended
+    CONDEMN = "condemn"  # the same, and the message is to be among the dead
     LOST = "lost"  # its supervisor or the machine went down
 
 
+FOR_ITS_MESSAGE = (Cause.TIMEOUT, Cause.CANCEL, Cause.CONDEMN)
 _OUTCOMES = {
     Cause.ITSELF: Outcome.DIED,
     Cause.TIMEOUT: Outcome.TIMEOUT,
+    Cause.CANCEL: Outcome.CANCELLED,
+    Cause.CONDEMN: Outcome.DEAD,
     Cause.LOST: Outcome.LOST,
 }
 

@@ -13,26 +13,28 @@ from typing import Any, Final
 
 import msgspec
 
+from brokerrun.core.model import Settlement
 from brokerrun.core.owners import worker_owner
 from brokerrun.core.retry import acknowledge, release
 from brokerrun.errors import StoreError
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.aftermath import Aftermath
 from brokerrun.supervisor.crew import Crew
-from brokerrun.supervisor.fate import Cause
+from brokerrun.supervisor.fate import FOR_ITS_MESSAGE, Cause
 from brokerrun.supervisor.keeper import Keeper
-from brokerrun.supervisor.place import Place
+from brokerrun.supervisor.place import NEVER, Place
 from brokerrun.supervisor.printing import Printing
-from brokerrun.supervisor.processes import born_at, strike_group
+from brokerrun.supervisor.processes import born_at, is_stopped, strike_group
 from brokerrun.supervisor.restraints import Restraints
 from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
 from brokerrun.supervisor.slotfile import InHand, SlotFile, open_for_worker
 from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.stacks import ask_stack, read_stack
+from brokerrun.supervisor.strays import Strays
 from brokerrun.supervisor.templates import Template, Templates
 
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
-_MOST_DUMP: Final = 20_000
 Selector = selectors.BaseSelector
 
 
@@ -45,6 +47,7 @@ class Process:
     asked_back: int = 0  # the claim whose rest it was asked for
     freed: int = 0  # the claim whose rest was given back
     late: tuple[int, int] | None = None  # claim and index of the message over its timeout
+    stopped: bool = False  # by SIGSTOP, when it was
 
     def close(self) -> None:
         self.channel.close()
@@ -55,6 +58,8 @@ class Fleet:
     """Templates, workers and their places.
 
     looped: Is told of each death in a crash loop.
+    helpers: Lists the pids of further children of the supervisor: they are no strays.
+    look_at: Monotonic seconds when a message in hand is over its timeout, at the soonest.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Fleet:
         log: Any,
         *,
         looped: Callable[[Place], None],
+        helpers: Callable[[], set[int]] = set,
     ):
         self.config, self.selector, self.keeper, self.log = config, selector, keeper, log
         self.roster = Roster(
@@ -75,7 +81,10 @@ class Fleet:
         self.printing = Printing(selector, log)
         self.restraints = Restraints(log)
         self.aftermath = Aftermath(self.roster, keeper, log, seen=self._seen, looped=looped)
+        self.strays = Strays(self._own_pids)
         self.slots: SlotFile | None = None
+        self.look_at = NEVER
+        self._helpers = helpers
         self._stopping = False
         self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
@@ -85,7 +94,7 @@ class Fleet:
             Act.GO: self._go,
             Act.TERM: lambda place: self._send(place, signal.SIGTERM),
             Act.KILL: self._kill,
-            Act.DUMP: lambda place: self._send(place, signal.SIGUSR1),
+            Act.DUMP: self._dump,
             Act.SETTLE: self.aftermath.settle,
         }
 
@@ -117,6 +126,9 @@ class Fleet:
     def tick(self) -> None:
         """Do what is due, and look at what is in hand."""
         now = time.monotonic()
+        self.look_at = NEVER
+        if self.slots is not None:
+            self.slots.beat(time.monotonic_ns())
         for place, act in self.roster.tick(now):
             if act is Act.KILL:
                 self._say_overdue(place)
@@ -128,6 +140,7 @@ class Fleet:
                 self._look_at(place, self._seen(place))
         self.templates.tick(now)
         self.printing.tick()
+        self.strays.look()
         self._step()
 
     def end_now(self, places: list[Place]) -> None:
@@ -150,6 +163,7 @@ class Fleet:
             place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
             if place is not None or self.templates.had(ended.si_pid):
                 strike_group(ended.si_pid)  # while the pid cannot be anybody else's
+            self._sweep(place)  # its children are ours already
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             by_exit = ended.si_code == os.CLD_EXITED
             if place is not None:
@@ -159,6 +173,14 @@ class Fleet:
                     None if by_exit else ended.si_status,
                 )
 
+    def _sweep(self, ended: Place | None) -> None:
+        living = {p.owner for p in self.roster.places if p.owner and p is not ended}
+        self.strays.sweep(living, ended.name if ended is not None else None)
+
+    def _own_pids(self) -> set[int]:
+        workers = {place.pid for place in self.roster.places}
+        return workers | self.templates.unreaped | {self.printing.pid} | self._helpers()
+
     def seen(self, place: Place) -> InHand | None:
         """Read the slot of a place that is alive."""
         return self._seen(place) if place.alive else None
@@ -167,6 +189,22 @@ class Fleet:
         """Count the processes of a worker that have a message in hand."""
         slots = [self.seen(place) for place in crew.places]
         return sum(seen is not None and seen.busy for seen in slots)
+
+    def cancel(
+        self, place: Place, seen: InHand, cause: Cause, then: Callable[[Settlement | None], None]
+    ) -> None:
+        """End the message in hand as if it were over its timeout.
+
+        *then* is given its settlement; None where it ended by itself meanwhile.
+        """
+        self.aftermath.tell(place, then)
+        self._end_message(place, seen)
+        place.cause = cause
+
+    def dump_of(self, place: Place) -> int | None:
+        """Return the file that a living worker writes its stack to."""
+        process = self._processes.get(place.index)
+        return process.dump_fd if process is not None and place.alive else None
 
     # -------------------------------------------------------------------------------- templates
 
@@ -268,12 +306,18 @@ class Fleet:
             self._processes[place.index].channel.send(wire.GO)
         except OSError:
             return  # it is gone; reap says how
-        self.log.debug("worker_ready", worker=place.name, pid=place.pid)
+        self.log.note("worker_ready", worker=place.name, pid=place.pid)
 
     def _send(self, place: Place, signum: int) -> None:
         """Signal a child: nobody else can have its pid before we reap it."""
         if place.pid:
             os.kill(place.pid, signum)
+
+    def _dump(self, place: Place) -> None:
+        process = self._processes.get(place.index)
+        if place.pid and process is not None:
+            process.stopped = is_stopped(place.pid)
+            ask_stack(place.pid, process.dump_fd)
 
     def _kill(self, place: Place) -> None:
         """Kill it with its group; who has not said who it is sees its channel closed."""
@@ -299,21 +343,21 @@ class Fleet:
         process = self._processes.pop(place.index, None)
         self.printing.close(place.index)
         self.restraints.let_go(place.name, place.spec)
-        dump = ""
+        dump, stopped = "", False
         if process is not None:
             if process.channel in self.selector.get_map():
                 self.selector.unregister(process.channel)
             self._forgive(place, process)
-            dump = os.pread(process.dump_fd, _MOST_DUMP, 0).decode(errors="replace")
+            dump, stopped = read_stack(process.dump_fd), process.stopped
             process.close()
-        self.aftermath.note(place, status, signum, dump)
+        self.aftermath.note(place, status, signum, dump, stopped=stopped)
         self._tell(place, Signal.EXITED)
 
     def _forgive(self, place: Place, process: Process) -> None:
         """What came in hand after the message that was late has done nothing."""
         seen = self._seen(place)
         in_hand = (seen.claim, seen.index) if seen is not None else None
-        if place.cause is Cause.TIMEOUT and in_hand != process.late:
+        if place.cause in FOR_ITS_MESSAGE and in_hand != process.late:
             place.cause = Cause.STOP
 
     # ------------------------------------------------------------------------------ what is in hand
@@ -328,12 +372,12 @@ class Fleet:
             return
         now, process = time.monotonic_ns(), self._processes[place.index]
         seconds = (now - seen.started) / 1e9
-        timeout = place.spec.timeout
-        if timeout is not None and seconds > timeout and now > seen.extended:
-            self.slots[place.index].declare_late(seen)
-            process.late = (seen.claim, seen.index)
-            self._tell(place, Signal.TIMEOUT)
-        elif len(seen.ids) > 1 and seconds > LONG_SECONDS:
+        late_at = _late_at(place, seen)
+        if now > late_at:
+            self._end_message(place, seen)
+            return
+        self.look_at = min(self.look_at, late_at / 1e9)
+        if len(seen.ids) > 1 and seconds > LONG_SECONDS:
             if process.asked_back != seen.claim:
                 self.slots[place.index].ask_back(seen.claim)
                 process.asked_back = seen.claim  # and read again a tick later
@@ -341,8 +385,20 @@ class Fleet:
                 process.freed = seen.claim
                 self._free(seen)
 
+    def _end_message(self, place: Place, seen: InHand) -> None:
+        if self.slots is not None:
+            self.slots[place.index].declare_late(seen)
+            self._processes[place.index].late = (seen.claim, seen.index)
+            self._tell(place, Signal.TIMEOUT)
+
     def _free(self, seen: InHand) -> None:
         """Acknowledge those before the message in hand, and release those behind it."""
         settlements = [acknowledge(ident, seen.receipt) for ident in seen.ids[: seen.index]]
         settlements += [release(ident, seen.receipt) for ident in seen.ids[seen.index + 1 :]]
         self.keeper.ask(lambda store: store.work(settlements, late=True))
+
+
+def _late_at(place: Place, seen: InHand) -> float:
+    """Return the monotonic nanoseconds at which the message in hand is over its timeout."""
+    timeout = place.spec.timeout
+    return NEVER if timeout is None else max(seen.started + timeout * 1e9, seen.extended)

@@ -38,7 +38,7 @@ Job = Callable[[Store], Any]
 class Answer:
     """What a job brought, and who waits for it."""
 
-    then: Callable[[Any], None]
+    then: Callable[[Any], object]
     value: Any
 
 
@@ -57,11 +57,11 @@ class Keeper(threading.Thread):
         self.beats = 0  # grows with all that is done: while it does not, the thread stands still
         self._database, self._policies, self._history = database, policies, history
         self.scheduler = Scheduler((), logger())
-        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], object]] | None] = SimpleQueue()
         self._answers: deque[Answer] = deque()
         self.fd, self._wake_fd = wake_pipe()
 
-    def ask(self, job: Job, then: Callable[[Any], None] = lambda value: None) -> None:
+    def ask(self, job: Job, then: Callable[[Any], object] = lambda value: None) -> None:
         """Have *job* done with the store, and its result given to *then*, in the loop."""
         self._jobs.put((job, then))
 

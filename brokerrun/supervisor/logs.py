@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from threading import get_ident
 from typing import Any, Final
 
 import structlog
 
 _KEYS: Final = ["timestamp", "level", "event"]
+_MOST_RECENT: Final = 1_000
+_MOST_LINE: Final = 20_000
+_hearers: list[Callable[[str], None]] = []
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -49,9 +54,14 @@ def _renderer(form: str) -> Callable[..., Any]:
     return _logfmt
 
 
+def in_logfmt(facts: Mapping[str, Any]) -> str:
+    """Write facts as `key=value` with blanks between."""
+    return " ".join(f"{key}={_quoted(value)}" for key, value in facts.items())
+
+
 def _logfmt(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
     ordered = {key: event.pop(key) for key in _KEYS if key in event} | dict(event)
-    return " ".join(f"{key}={_quoted(value)}" for key, value in ordered.items())
+    return in_logfmt(ordered)
 
 
 def _quoted(value: object) -> str:
@@ -68,6 +78,42 @@ def _quoted(value: object) -> str:
     return f'"{"".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped)}"'
 
 
+class RecentLines:
+    """The newest lines that this process logged, and who is told of each further one.
+
+    Made once a process: it hears from then on. Who follows is told in the thread that made it;
+    what other threads log waits for `tell`.
+    """
+
+    def __init__(self, most: int = _MOST_RECENT):
+        self._lines: deque[str] = deque(maxlen=most)
+        self._untold: deque[str] = deque(maxlen=most)
+        self._followers: list[Callable[[str], bool]] = []
+        self._thread = get_ident()
+        _hearers.append(self._hear)
+
+    def last(self, count: int) -> list[str]:
+        """Return up to *count*, oldest first."""
+        return list(self._lines)[-count:] if count > 0 else []
+
+    def follow(self, tell: Callable[[str], bool]) -> None:
+        """Let *tell* be called with each line, until it returns False."""
+        self._followers.append(tell)
+
+    def tell(self) -> None:
+        """Tell who follows what it was not yet told."""
+        while self._untold:
+            line = self._untold.popleft()
+            self._followers = [tell for tell in self._followers if tell(line)]
+
+    def _hear(self, line: str) -> None:
+        line = line[:_MOST_LINE]
+        self._lines.append(line)
+        self._untold.append(line)
+        if get_ident() == self._thread:
+            self.tell()
+
+
 class _Lines:
     """Writes each line with one write(2), so that lines of several processes do not mix.
 
@@ -77,6 +123,8 @@ class _Lines:
     fd = 2
 
     def msg(self, line: str) -> None:
+        for hear in _hearers:
+            hear(line)
         try:
             os.write(self.fd, line.encode(errors="backslashreplace") + b"\n")
         except OSError:

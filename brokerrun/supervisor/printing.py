@@ -37,7 +37,7 @@ class Printing:
     log: Any
     _pipes: dict[int, Pipes] = field(default_factory=dict)  # by the index of the place
     _link: socket.socket | None = None
-    _pid: int = 0
+    pid: int = 0  # of the scribe; 0: none was started
     _started_at: float = float("-inf")
 
     def open(self, index: int, spec: WorkerSpec, number: int) -> list[int]:
@@ -74,9 +74,9 @@ class Printing:
             self.close(index)
         self._drop()
         try:
-            await_end(self._pid, within)
+            await_end(self.pid, within)
         except TimeoutError:
-            self.log.error("scribe_lives_on", pid=self._pid)
+            self.log.error("scribe_lives_on", pid=self.pid)
 
     def _start(self) -> None:
         if time.monotonic() < self._started_at + _AGAIN_SECONDS:
@@ -84,13 +84,13 @@ class Printing:
         self._started_at = time.monotonic()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._pid = _start(theirs)
+            self.pid = _start(theirs)
         self._link.setblocking(False)
         self.selector.register(self._link, selectors.EVENT_READ, self._lost)
 
     def _lost(self) -> None:
         """It says nothing: readable is gone."""
-        self.log.error("scribe_died", pid=self._pid)
+        self.log.error("scribe_died", pid=self.pid)
         self._drop()
         for pipes in self._pipes.values():
             pipes.sent = False

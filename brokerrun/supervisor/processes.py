@@ -54,6 +54,24 @@ def born_at(pid: int) -> int:
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal, and runs nothing."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
+def age_of(pid: int) -> float | None:
+    """Return for how many seconds a process has lived; None where there is none."""
+    born = born_at(pid)
+    if not born:
+        return None
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return round(max(now - born / os.sysconf("SC_CLK_TCK"), 0), 1)
+
+
 def boot_number() -> int:
     """Name this boot of the machine, as a 63-bit number."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from brokerrun.errors import BrokerrunError, ConfigError, ReloadRefused
 from brokerrun.supervisor.check import placed
 from brokerrun.supervisor.config import Reading, read
-from brokerrun.supervisor.control import Reply
+from brokerrun.supervisor.control import Reply, refusal
 from brokerrun.supervisor.plan import Action, Change, changes, fixed_keys
 from brokerrun.supervisor.rights import unheld
 from brokerrun.supervisor.scaling import Elastic
 from brokerrun.supervisor.spec import Config
-from brokerrun.supervisor.waits import refusal
 
 if TYPE_CHECKING:
     from brokerrun.supervisor.supervisor import Supervisor
@@ -46,15 +45,15 @@ class Reload:
         self.supervisor.waits.add(
             self.templates.imported,
             self._imported,
-            lambda late: self._unimportable(self.templates.overdue()),
+            self._late,
             max(spec.boot_timeout for spec in self.config.workers),
             "",
         )
 
-    def reply(self, answer: object) -> None:
+    def reply(self, answer: object) -> bool:
         """Say what came of it, to the service manager too."""
         self.supervisor.manager.reloaded()
-        self._then(answer)
+        return self._then(answer)
 
     def _checked(self, reading: Reading) -> Config:
         path = self.supervisor.config.path
@@ -82,6 +81,10 @@ class Reload:
         else:
             self._carry_out(self._plan())
 
+    def _late(self, answer: object) -> bool:
+        self._unimportable(self.templates.overdue())
+        return True
+
     def _unimportable(self, faults: list[tuple[str, str]]) -> None:
         """The old fleet stays as it is."""
         lines = [fault.text(self.config.path) for fault in placed(self.reading, faults)]
@@ -101,9 +104,8 @@ class Reload:
         changed = {c.worker: c for c in plan if c.action is not Action.SAME}
         for change in changed.values():
             self._change(change)
-        self.supervisor.log.info(
-            "reloaded", **{name: change.action.value for name, change in changed.items()}
-        )
+        told = ",".join(f"{name}={change.action.value}" for name, change in changed.items())
+        self.supervisor.log.info("reloaded", workers=told)
         crews = self.supervisor.fleet.roster.crews
         new = [crew for name, crew in crews.items() if name in changed and not crew.gone]
         self.supervisor.waits.add(

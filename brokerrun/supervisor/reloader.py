@@ -44,17 +44,20 @@ class Reloader:
         self._watched = Watched(os.getpid(), config.path, folders, spec.log, spec.log_level)
         self._selector, self._log = selector, log
         self._start_at = 0.0
+        self.pid = 0
 
     def tick(self, now: float) -> None:
         """Start it where its time has come."""
         if now >= self._start_at:
             self._start_at = float("inf")
-            pidfd = os.pidfd_open(start(self._watched))
+            self.pid = start(self._watched)
+            pidfd = os.pidfd_open(self.pid)
             self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._ended(pidfd))
 
     def _ended(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
         os.close(pidfd)
+        self.pid = 0
         self._start_at = time.monotonic() + _AGAIN_SECONDS
         self._log.warning("reloader_ended", again=_AGAIN_SECONDS)
 

@@ -31,6 +31,7 @@ _ARRAYS: Final = 10
 _ARRAY_WORDS: Final = 2 + MOST_IDS
 _SLOT_WORDS: Final = 160
 _HEADER_WORDS: Final = 8
+_BEAT: Final = 2
 _MAGIC: Final = 0x31746F6C73726B62  # "bkrslot1"
 
 
@@ -191,6 +192,10 @@ class SlotFile:
             self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size)
             self.words = memoryview(self._map).cast("Q")
 
+    def beat(self, now: int) -> None:
+        """Say at which monotonic nanoseconds the supervisor's loop came round."""
+        self.words[_BEAT] = now
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -242,6 +247,17 @@ def read_left(fd: int) -> Left:
     number = (len(words) - _HEADER_WORDS) // _SLOT_WORDS
     found = [Slot(words, place).read() for place in range(number)]
     return Left(words[1], {seen.owner: seen for seen in found if seen and seen.owner})
+
+
+def last_beat(path: str, boot: int) -> int | None:
+    """Return the monotonic nanoseconds at which that supervisor's loop last came round."""
+    try:
+        with open(path, "rb") as file:
+            words = memoryview(file.read(8 * _HEADER_WORDS)).cast("Q")
+    except OSError:
+        return None
+    whole = len(words) == _HEADER_WORDS and words[0] == _MAGIC and words[1] == boot
+    return (words[_BEAT] or None) if whole else None
 
 
 def read_beside(database: str) -> dict[int, InHand]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypedDict
-
-import psutil
+from typing import Any, Final, NamedTuple, TypedDict
 
 from brokerrun.core.backends import open_store
 from brokerrun.core.model import Instance, QueueStats, Schedule
+from brokerrun.core.store import Store
 from brokerrun.errors import StoreMissing
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.place import Place
+from brokerrun.supervisor.processes import boot_number, is_stopped
 from brokerrun.supervisor.schedules import ScheduleRow, ScheduleSpec, next_tick, row
 from brokerrun.supervisor.slot import Phase
+from brokerrun.supervisor.slotfile import last_beat, slots_path
 from brokerrun.supervisor.spec import Config, WorkerSpec
+
+HUNG_SECONDS: Final = 2.0
 
 
 class WorkerRow(TypedDict):
@@ -49,10 +53,28 @@ class QueueRow(TypedDict):
     oldest_seconds: float | None
 
 
+class InstanceRow(TypedDict):
+    """A supervisor of the database under another name or on another host, or what it left.
+
+    alive: None where that cannot be known from here.
+    """
+
+    name: str
+    host: str
+    pid: int
+    alive: bool | None
+    version: str
+    started_at: float
+    stopped_at: float | None
+    workers: str  # "emails=2,thumbnails=1"
+    socket: str
+
+
 class Status(TypedDict):
     """The whole answer. state: starting, up, stopping, degraded, down, silent.
 
     spawned: Of each worker that is not forked, why.
+    held: Messages whose holders are gone: who starts next, or lives, gives them back.
     """
 
     name: str
@@ -66,9 +88,32 @@ class Status(TypedDict):
     queues: list[QueueRow]
     schedules: list[ScheduleRow]
     spawned: dict[str, str]
+    held: int
+    instances: list[InstanceRow]
 
 
-def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stopping: bool) -> Status:
+class Facts(NamedTuple):
+    """What the store says."""
+
+    stats: list[QueueStats]
+    held: int
+    others: list[InstanceRow]
+
+
+def facts(store: Store, name: str, host: str) -> Facts:
+    """Read what a status shows of the store, for the instance of that name and host."""
+    return Facts(
+        stats=store.queues(),
+        held=sum(not store.alive(row.owner) for row in store.held()),
+        others=[
+            _instance_row(store, row, host)
+            for row in store.instances()
+            if (row.name, row.host) != (name, host)
+        ],
+    )
+
+
+def status_up(fleet: Fleet, instance: Instance, found: Facts, stopping: bool) -> Status:
     """Describe a running fleet."""
     degraded = any(place.looping for place in fleet.roster.places)
     state = "degraded" if degraded else "up" if fleet.slots is not None else "starting"
@@ -80,10 +125,12 @@ def status_up(fleet: Fleet, instance: Instance, stats: list[QueueStats], stoppin
         pid=instance.pid,
         started_at=instance.started_at / 1e9,
         stopped_at=None,
-        workers=[_worker(fleet, place) for place in fleet.roster.places],
-        queues=queue_rows(fleet.config.workers, stats),
+        workers=[worker_row(fleet, place) for place in fleet.roster.places],
+        queues=queue_rows(fleet.config.workers, found.stats),
         schedules=list(fleet.keeper.scheduler.rows),
         spawned=fleet.templates.spawned(),
+        held=found.held,
+        instances=found.others,
     )
 
 
@@ -93,13 +140,13 @@ def status_down(config: Config) -> Status:
     state is "silent" where the supervisor lives and does not answer.
     """
     spec, host = config.instance, socket.gethostname()
-    stats: list[QueueStats] = []
+    found = Facts([], 0, [])
     schedules: list[Schedule] = []
     instance, alive = None, False
     store = open_store(spec.database, create=False)
     try:
         instance = store.instance(spec.name, host)
-        stats = store.queues()
+        found = facts(store, spec.name, host)
         schedules = store.schedules()
         alive = instance is not None and store.alive(instance.owner)
     except StoreMissing:
@@ -115,9 +162,11 @@ def status_down(config: Config) -> Status:
         started_at=instance.started_at / 1e9 if instance else None,
         stopped_at=instance.stopped_at / 1e9 if instance and instance.stopped_at else None,
         workers=[],
-        queues=queue_rows(config.workers, stats),
+        queues=queue_rows(config.workers, found.stats),
         schedules=schedule_rows(config.schedules, schedules),
         spawned={},
+        held=found.held,
+        instances=found.others,
     )
 
 
@@ -131,6 +180,16 @@ def instance_of(config: Config) -> Instance | None:
         return None
     finally:
         store.close()
+
+
+def is_hung(config: Config) -> bool:
+    """Tell whether the supervisor lives and does nothing: it is stopped, or its loop stands."""
+    spec, instance = config.instance, instance_of(config)
+    if instance is None:
+        return False
+    beat = last_beat(slots_path(spec.database, spec.name), boot_number())
+    stands = beat is not None and time.monotonic_ns() - beat > HUNG_SECONDS * 1e9
+    return stands or is_stopped(instance.pid)
 
 
 def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[QueueRow]:
@@ -164,8 +223,23 @@ def schedule_rows(specs: Sequence[ScheduleSpec], stored: list[Schedule]) -> list
     ]
 
 
-def _worker(fleet: Fleet, place: Place) -> WorkerRow:
-    seen, crew = fleet.seen(place), fleet.roster.crews[place.spec.name]
+def _instance_row(store: Store, row: Instance, host: str) -> InstanceRow:
+    return InstanceRow(
+        name=row.name,
+        host=row.host,
+        pid=row.pid,
+        alive=store.alive(row.owner) if row.host == host else None,
+        version=row.version,
+        started_at=row.started_at / 1e9,
+        stopped_at=row.stopped_at / 1e9 if row.stopped_at else None,
+        workers=row.workers,
+        socket=row.socket,
+    )
+
+
+def worker_row(fleet: Fleet, place: Place) -> WorkerRow:
+    """Describe one process of a worker; one that went meanwhile, too."""
+    seen, crew = fleet.seen(place), fleet.roster.crews.get(place.spec.name)
     message = seen.message if seen else None
     row: dict[str, Any] = {"handled": place.handled, "failed": place.failed}
     if seen:
@@ -177,21 +251,22 @@ def _worker(fleet: Fleet, place: Place) -> WorkerRow:
         number=place.number,
         queue=place.spec.queue,
         pid=place.pid or None,
-        state=_state(place, busy, paused=crew.paused),
+        state=_state(place, busy, paused=crew is not None and crew.paused),
         message=str(message) if busy else None,
         seconds=round((time.monotonic_ns() - seen.started) / 1e9, 1) if seen and busy else None,
         handled=row["handled"],
         failed=row["failed"],
         restarts=place.restarts,
-        rss_bytes=_rss(place.pid),
-        reason=crew.reason or place.reason,
+        rss_bytes=rss_of(place.pid),
+        reason=(crew.reason if crew is not None else None) or place.reason,
         next_start=round(max(place.deadline - time.monotonic(), 0), 1) if waits else None,
     )
 
 
-def _rss(pid: int) -> int | None:
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_info().rss) if pid else None
+def rss_of(pid: int) -> int | None:
+    """Return the resident size of a process, in bytes."""
+    with suppress(OSError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 

@@ -28,8 +28,9 @@ from brokerrun.supervisor.backlogs import Backlogs
 from brokerrun.supervisor.control import ControlServer, Reply, socket_path
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
+from brokerrun.supervisor.journal import Journal
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
-from brokerrun.supervisor.logs import logger
+from brokerrun.supervisor.logs import RecentLines, logger
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import (
     adopt_orphans,
@@ -43,6 +44,7 @@ from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config, processes_at_first
+from brokerrun.supervisor.strays import MARK, end_marked
 from brokerrun.supervisor.systemd import Facts, ServiceManager, booted, describe
 from brokerrun.supervisor.templates import Templates
 from brokerrun.supervisor.verbs import answer
@@ -50,8 +52,10 @@ from brokerrun.supervisor.waits import Emptied, Waits
 
 TICK_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 0.1
+_SOON_SECONDS: Final = 0.01
 _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
+_STRAY_SECONDS: Final = 2.0
 _LAST_WORDS_SECONDS: Final = 3.0  # to write what handlers printed
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
 _RELOAD_SECONDS: Final = 120.0
@@ -76,10 +80,13 @@ class Supervisor:
 
     def __init__(self, config: Config, *, drain: bool = False, watch: bool = False):
         self.config, self.drain = config, drain
-        self.log = logger()
+        self.log = Journal(logger(), config.instance.name)
+        self.lines = RecentLines()
         self.selector = selectors.DefaultSelector()
         self.database, self.name = config.instance.database, config.instance.name
         self.guardian = new_guardian()
+        self.soon: list[Callable[[], bool]] = []  # asked every few milliseconds until they say yes
+        self.status_askers: list[Reply] = []
         self.manager = ServiceManager(os.environ, os.getpid())
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
@@ -103,13 +110,20 @@ class Supervisor:
         path = slots_path(self.database, self.name)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
+        os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
         _open_many_files()
         self._hear_signals()
         policies = {spec.queue: spec.policy() for spec in self.config.workers}
         self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
         self._watch(self.keeper.fd, self.keeper.answers)
         self.fleet = Fleet(
-            self.config, self.selector, self.keeper, path, self.log, looped=self._looped
+            self.config,
+            self.selector,
+            self.keeper,
+            path,
+            self.log,
+            looped=self._looped,
+            helpers=self._helpers,
         )
         self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
         self._emptied = Emptied(self.keeper, self._served_queues)
@@ -142,6 +156,7 @@ class Supervisor:
             known = [(seen.pid, seen.born) for seen in left.slots.values() if seen.pid]
             for pid in end_leftovers(known, _LEFTOVER_SECONDS):
                 self.log.error("leftover_lives_on", pid=pid)
+            end_marked(left.slots)
         done: list[int] = []
 
         def job(store: Store) -> int:
@@ -197,6 +212,7 @@ class Supervisor:
             socket=path,
             version=brokerrun.__version__,
             started_at=time.time_ns(),
+            workers=_served(self.config),
         )
         row = self.instance
         self.keeper.ask(lambda store: store.put_instance(row))
@@ -208,7 +224,7 @@ class Supervisor:
             name=self.name,
             pid=os.getpid(),
             database=self.database,
-            workers=",".join(f"{s.name}={processes_at_first(s)}" for s in self.config.workers),
+            workers=self.instance.workers,
         )
 
     # -------------------------------------------------------------------------------- the loop
@@ -222,6 +238,8 @@ class Supervisor:
             self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
+            self._keep_events()
+            self.lines.tell()
             if self.reloader is not None:
                 self.reloader.tick(time.monotonic())
             if self.drain and not self.stopping:
@@ -230,9 +248,19 @@ class Supervisor:
             return FAILED
         return self._deaths() if self._drained else 0
 
+    def _helpers(self) -> set[int]:
+        return {self.reloader.pid} if self.reloader is not None else set()
+
+    def _keep_events(self) -> None:
+        if events := self.log.take():
+            self.keeper.ask(lambda store: store.add_events(events))
+
     def _serve(self, seconds: float) -> None:
+        seconds = min(seconds, _SOON_SECONDS) if self.soon else seconds
         for key, _ in self.selector.select(max(seconds, 0)):
             key.data()
+        waiting, self.soon = self.soon, []
+        self.soon += [look for look in waiting if not look()]
         while self._signals:
             self._heard(self._signals.pop(0))
         if self.keeper.failure is not None:
@@ -254,7 +282,7 @@ class Supervisor:
         )
 
     def _pause(self) -> float:
-        due = self.fleet.roster.next_deadline() - time.monotonic()
+        due = min(self.fleet.roster.next_deadline(), self.fleet.look_at) - time.monotonic()
         return min(due, _DRAIN_SECONDS if self.drain else TICK_SECONDS)
 
     @property
@@ -334,6 +362,8 @@ class Supervisor:
         self.keeper.learn(policies, config.instance.history)
         self.keeper.schedule(config.schedules, once=self.drain)
         self.fleet.adopt(config, templates)
+        row = self.instance = self.instance._replace(workers=_served(config))
+        self.keeper.ask(lambda store: store.put_instance(row))
 
     # ------------------------------------------------------------------------- pauses and loops
 
@@ -389,7 +419,7 @@ class Supervisor:
             self.stop(signal.Signals(signum).name)
         elif signum == signal.SIGHUP and not self._hung_up:
             self._hung_up = True  # until it begins: the file is read only then
-            self.reload(lambda answer: None)
+            self.reload(lambda answer: True)
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self.selector.register(fd, selectors.EVENT_READ, callback)
@@ -399,15 +429,24 @@ class Supervisor:
     def _leave(self, control: ControlServer | None) -> None:
         self.manager.leave(_PARTING_SECONDS)
         self.fleet.templates.close()
+        for pid in self.fleet.strays.end_all(_STRAY_SECONDS):
+            self.log.error("stray_lives_on", pid=pid)
         self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:
             ended = self.instance._replace(stopped_at=time.time_ns())
             self.keeper.ask(lambda store: store.put_instance(ended))
+        self.log.keep("supervisor_stopped", name=self.name)
+        self._keep_events()
         self.keeper.finish(_PARTING_SECONDS)
         if control is not None:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)
         sys.stdout.flush()
+
+
+def _served(config: Config) -> str:
+    """Write which workers a file has, and how many processes of each at first."""
+    return ",".join(f"{spec.name}={processes_at_first(spec)}" for spec in config.workers)
 
 
 def _open_many_files() -> None:

@@ -35,6 +35,7 @@ from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
 from brokerrun.supervisor.standard import print_into
+from brokerrun.supervisor.strays import MARK
 from brokerrun.supervisor.wear import Wear
 from brokerrun.supervisor.worker import Worker
 
@@ -177,6 +178,7 @@ def be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wire
     if spec.umask is not None:
         os.umask(spec.umask)
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
+    os.environ[MARK] = str(request.owner)
     log = logger().bind(worker=f"{spec.name}.{request.number}")
     channel = socket.socket(fileno=fds[0])
     store = open_store(request.database, create=False, settings=Settings(cache_mb=_CACHE_MB))

@@ -18,6 +18,7 @@ from brokerrun.supervisor import wire
 from brokerrun.supervisor.config import HandlerPlace, handler_place
 from brokerrun.supervisor.processes import strike_group
 from brokerrun.supervisor.spec import Config
+from brokerrun.supervisor.strays import MARK
 
 _OVERDUE: Final = "the import took longer than boot_timeout"
 _PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -135,7 +136,7 @@ class Templates:
             config.folder, spec.preload, spec.database, spec.log, spec.log_level, spec.start
         )
         self._templates: list[Template] = []
-        self._pids: set[int] = set() if pids is None else pids  # not yet reaped
+        self.unreaped: set[int] = set() if pids is None else pids
         self._refused: list[tuple[str, str]] = []  # imports that ended their template
         self._traces: list[str] = []
         self._broken: dict[str, str] = {}  # imports that failed since the start, likewise
@@ -145,7 +146,9 @@ class Templates:
 
     def anew(self, config: Config) -> Templates:
         """Make others beside these for another state of the file; `had` knows them too."""
-        return Templates(config, self._selector, self._log, lost=self._tell_lost, pids=self._pids)
+        return Templates(
+            config, self._selector, self._log, lost=self._tell_lost, pids=self.unreaped
+        )
 
     def start(self) -> None:
         """Start one for each group of workers."""
@@ -168,9 +171,13 @@ class Templates:
 
     def had(self, pid: int) -> bool:
         """Tell, once, whether that pid was a template."""
-        known = pid in self._pids
-        self._pids.discard(pid)
+        known = pid in self.unreaped
+        self.unreaped.discard(pid)
         return known
+
+    def pids(self) -> list[int]:
+        """List those that run."""
+        return [template.pid for template in self._templates]
 
     def strike(self, worker: str) -> None:
         """Kill the one that was asked for that worker and did not bring it forth."""
@@ -223,7 +230,7 @@ class Templates:
         patience = max(self._patience[place.worker] for place in group)
         template.deadline = time.monotonic() + patience
         self._templates.append(template)
-        self._pids.add(template.pid)
+        self.unreaped.add(template.pid)
         self._selector.register(
             template, selectors.EVENT_READ, lambda: self._spoke(template, group)
         )
@@ -305,7 +312,8 @@ def _spawn(told: wire.Spawned, env: dict[str, str], fds: list[int]) -> None:
     with open(os.memfd_create("told"), "w+b") as file:
         file.write(_ENCODE(told))
         file.seek(0)
-        _run("spawned", env, {0: file.fileno(), **dict(enumerate(fds, 3))})
+        mark = {MARK: str(told.request.owner)}  # so that it is no stray before it says who it is
+        _run("spawned", env | mark, {0: file.fileno(), **dict(enumerate(fds, 3))})
 
 
 def _run(module: str, env: dict[str, str], fds: dict[int, int]) -> int:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from brokerrun.errors import BrokerrunError, UsageError
+from brokerrun.errors import UsageError
 from brokerrun.supervisor.control import Reply, Request
 from brokerrun.supervisor.crew import Crew
+from brokerrun.supervisor.looks import LOOKS, Verb, read
 from brokerrun.supervisor.scaling import Elastic
 from brokerrun.supervisor.spec import MAX_PROCESSES
-from brokerrun.supervisor.status import status_up
-from brokerrun.supervisor.waits import Emptied, refusal
+from brokerrun.supervisor.waits import Emptied
 
 if TYPE_CHECKING:
     from brokerrun.supervisor.supervisor import Supervisor
 
-Verb = Callable[["Supervisor", Request, Reply], None]
 _WAIT_SECONDS: Final = 120.0
 
 
@@ -29,6 +28,10 @@ class _Named(msgspec.Struct, frozen=True):
 
     names: list[str]
     timeout: float = _WAIT_SECONDS
+
+
+class _Down(msgspec.Struct, frozen=True):
+    now: bool = False
 
 
 class _Restart(_Named, frozen=True):
@@ -48,38 +51,29 @@ class _Reload(msgspec.Struct, frozen=True):
     timeout: float = _WAIT_SECONDS
 
 
-Asked = TypeVar("Asked", bound=msgspec.Struct)
-
-
 def answer(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    """Carry out one request."""
+    """Carry out one request.
+
+    Raises:
+        BrokerrunError: It is refused; the control socket says so.
+    """
     verb = VERBS.get(str(request.get("do")))
-    try:
-        if verb is None:
-            raise UsageError(
-                f"unknown request {request.get('do')!r}: expected one of {', '.join(VERBS)}"
-            )
-        verb(supervisor, request, reply)
-    except BrokerrunError as error:
-        reply(refusal(error))
-
-
-def _status(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    supervisor.keeper.ask(
-        lambda store: store.queues(),
-        lambda stats: reply(
-            status_up(supervisor.fleet, supervisor.instance, stats, supervisor.stopping)
-        ),
-    )
+    if verb is None:
+        raise UsageError(
+            f"unknown request {request.get('do')!r}: expected one of {', '.join(VERBS)}"
+        )
+    verb(supervisor, request, reply)
 
 
 def _down(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     supervisor.stop("down")
+    if read(request, _Down).now:
+        supervisor.stop("down now")
     reply({"pid": os.getpid()})
 
 
 def _restart(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    asked = _read(request, _Restart)
+    asked = read(request, _Restart)
     chosen = [_place(supervisor, name) for name in asked.names]
     _must_work([crew for crew, _ in chosen])
     for crew, number in chosen:
@@ -91,7 +85,7 @@ def _restart(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 
 def _scale(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    asked = _read(request, _Scale)
+    asked = read(request, _Scale)
     crews = {name: _crew(supervisor, name) for name in asked.changes}
     wanted = {name: _number(crews[name], change) for name, change in asked.changes.items()}
     for name, number in wanted.items():
@@ -101,18 +95,18 @@ def _scale(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 
 def _pause(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    asked = _read(request, _Named)
+    asked = read(request, _Named)
     _turn(supervisor, _crews(supervisor, asked.names), reply, asked.timeout, paused=True)
 
 
 def _resume(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    asked = _read(request, _Named)
+    asked = read(request, _Named)
     _turn(supervisor, _crews(supervisor, asked.names), reply, asked.timeout, paused=False)
 
 
 def _drain(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     """Pause these workers once their queues are empty; without names: end the whole run."""
-    asked = _read(request, _Named)
+    asked = read(request, _Named)
     if not asked.names:
         supervisor.drain = True
         reply({"pid": os.getpid()})
@@ -130,13 +124,13 @@ def _drain(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 
 def _reload(supervisor: Supervisor, request: Request, reply: Reply) -> None:
-    asked = _read(request, _Reload)
+    asked = read(request, _Reload)
     supervisor.reload(reply, dry=asked.dry_run, roll=asked.code, within=asked.timeout)
 
 
 VERBS: Final[dict[str, Verb]] = {
-    "status": _status,
     "down": _down,
+    **LOOKS,
     "restart": _restart,
     "scale": _scale,
     "pause": _pause,
@@ -144,13 +138,6 @@ VERBS: Final[dict[str, Verb]] = {
     "drain": _drain,
     "reload": _reload,
 }
-
-
-def _read(request: Request, kind: type[Asked]) -> Asked:
-    try:
-        return msgspec.convert(request, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{request.get('do')}: {error}") from error
 
 
 def _turn(

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from brokerrun.errors import BrokerrunError, WaitTimedOut
-from brokerrun.supervisor.control import Reply
+from brokerrun.errors import WaitTimedOut
+from brokerrun.supervisor.control import Reply, refusal
 from brokerrun.supervisor.keeper import Keeper
 
 _LOOK_SECONDS: Final = 0.1
@@ -18,10 +18,10 @@ class Waits:
     """Who waits for what."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Fact, Callable[[], None], Reply, float, str]] = []
+        self._waiting: list[tuple[Fact, Callable[[], object], Reply, float, str]] = []
 
     def add(
-        self, fact: Fact, then: Callable[[], None], reply: Reply, within: float, late: str
+        self, fact: Fact, then: Callable[[], object], reply: Reply, within: float, late: str
     ) -> None:
         """Call *then* once *fact* is true; after *within* seconds refuse, saying *late*."""
         self._waiting.append((fact, then, reply, time.monotonic() + within, late))
@@ -60,8 +60,3 @@ class Emptied:
 
     def _heard(self, unfinished: bool) -> None:
         self._asked, self._true = False, not unfinished
-
-
-def refusal(error: BrokerrunError) -> dict[str, object]:
-    """Write an error as an answer: the command leaves with its exit status."""
-    return {"error": str(error), "status": error.exit_status}

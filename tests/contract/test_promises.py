@@ -17,6 +17,7 @@ from brokerrun.core.model import (
     Attempt,
     Claim,
     Effect,
+    FleetEvent,
     Instance,
     QueueStats,
     Selection,
@@ -462,6 +463,29 @@ def test_an_instance_is_written_over_that_of_the_same_name_and_host(store: Store
         store.put_instance(instance)
     assert store.instance("default", "host") == second
     assert store.instance("default", "elsewhere") == other
+    assert store.instances() == [other, second]
+
+
+def events_of(at: int, count: int) -> list[FleetEvent]:
+    return [FleetEvent(at, "default", "host", "worker_died", f'{{"n": {n}}}') for n in range(count)]
+
+
+def test_events_are_told_oldest_first_and_from_where_one_stood(store: Store) -> None:
+    assert store.events(10) == []
+    store.add_events(events_of(10, 5))
+    found = store.events(3)
+    assert [event.facts for event in found] == [f'{{"n": {n}}}' for n in (2, 3, 4)]
+    store.add_events(events_of(11, 1))
+    (last,) = store.events(10, after=found[-1].id)
+    assert last == FleetEvent(11, "default", "host", "worker_died", '{"n": 0}', last.id)
+    assert [event.id for event in store.events(2, after=0)] == [1, 2]
+
+
+def test_the_newest_ten_thousand_events_are_kept(store: Store) -> None:
+    for at in range(11):
+        store.add_events(events_of(at, 1_000))
+    found = store.events(20_000)
+    assert (len(found), found[0].at, found[-1].at) == (10_000, 1, 10)
 
 
 def test_what_was_said_last_of_a_paused_worker_is_remembered(store: Store) -> None:
@@ -474,6 +498,12 @@ def test_what_was_said_last_of_a_paused_worker_is_remembered(store: Store) -> No
 
 
 # ---------------------------------------------------------------------------------------- upkeep
+
+
+def test_upkeep_forgets_old_events_and_leaves_the_young(store: Store) -> None:
+    store.add_events([*events_of(10, 2), *events_of(30, 2)])
+    store.upkeep(history_before=20)
+    assert [event.at for event in store.events(10)] == [30, 30]
 
 
 def test_upkeep_forgets_old_history_and_leaves_the_young(store: Store) -> None:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from multiprocessing.connection import Connection as Talk
 from pathlib import Path
+from threading import Thread, get_ident
 from typing import Any
 
 import pytest
 from supervised import Site
 from support import Child, eventually
 
+from brokerrun.supervisor import logs
 from brokerrun.supervisor.logs import logger, set_up_logs
 
 SAY = """
@@ -177,3 +179,18 @@ def test_a_body_is_never_logged(tmp_path: Path, form: str) -> None:
             assert all(isinstance(json.loads(line), dict) for line in text.splitlines())
     finally:
         site.close()
+
+
+def test_who_follows_is_told_what_another_thread_logs_by_the_one_it_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "_hearers", [])
+    lines = logs.RecentLines()
+    told: list[tuple[str, int]] = []
+    lines.follow(lambda line: told.append((line, get_ident())) is None)
+    other = Thread(target=logs._hearers[0], args=("a line",))
+    other.start()
+    other.join()
+    assert (told, lines.last(1)) == ([], ["a line"])
+    lines.tell()
+    assert told == [("a line", get_ident())]

@@ -12,6 +12,9 @@ import pytest
 from supervised import Site, lives
 from support import eventually
 
+from brokerrun.core.backends import open_store
+from brokerrun.core.model import Instance
+
 CODE = """
     VERSION = {version!r}
 
@@ -240,3 +243,20 @@ def test_reloads_under_load_lose_double_and_burn_nothing(site: Site) -> None:
 @pytest.mark.slow
 def test_reloads_under_load_for_half_a_minute(site: Site) -> None:
     reload_under_load(site, 30)
+
+
+def test_who_else_looks_sees_what_an_instance_serves_since(site: Site) -> None:
+    started(site, q={})
+    assert [row.workers for row in stored(site)] == ["q=1"]
+    site.configure(q={"processes": 2}, stack={"handler": "handlers:q"})
+    assert reload(site) == {"q": "live", "stack": "start"}
+    assert [row.workers for row in stored(site)] == ["q=2,stack=1"]
+    assert "event=reloaded workers=" in site.log()
+
+
+def stored(site: Site) -> list[Instance]:
+    store = open_store(site.database, create=False)
+    try:
+        return store.instances()
+    finally:
+        store.close()

@@ -14,7 +14,7 @@ from brokerrun.errors import StoreError, StoreMissing, StoreRefused
 APPLICATION_ID = 0x62726B72  # "brkr"
 LEAST_SQLITE = (3, 35, 0)
 CHECKPOINTS_TOGETHER = (3, 51, 3)  # from which on processes may checkpoint beside each other
-MIGRATIONS = ("schema.sql", "aliases.sql", "pauses.sql", "schedules.sql")
+MIGRATIONS = ("schema.sql", "aliases.sql", "pauses.sql", "schedules.sql", "events.sql")
 # https://sqlite.org/fileformat.html#the_rollback_journal
 _JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _OF_THE_SYSTEM = (

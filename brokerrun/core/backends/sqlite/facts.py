@@ -8,7 +8,7 @@ from brokerrun.core.backends.sqlite.queues import count, has_rows, summary
 from brokerrun.core.backends.sqlite.rows import SQL, one, queue_number, rows, touched
 from brokerrun.core.backends.sqlite.schedules import send_ticks
 from brokerrun.core.ids import next_id, now_ns
-from brokerrun.core.model import Attempt, Instance, QueueStats, Schedule, Sent, Summary
+from brokerrun.core.model import Attempt, FleetEvent, Instance, QueueStats, Schedule, Sent, Summary
 from brokerrun.errors import AliasError
 from brokerrun.values import TYPE_CHECKING
 
@@ -127,3 +127,22 @@ class Facts:
     ) -> Sent:
         with self.connection.writing() as db:
             return send_ticks(db, name, ticks, queue, body, overlap)
+
+    def instances(self) -> list[Instance]:
+        with self.connection.looking() as db:
+            return [Instance(*row) for row in rows(db, "instances")]
+
+    # ------------------------------------------------------------------------------- the events
+
+    def add_events(self, events: Sequence[FleetEvent]) -> None:
+        with self.connection.writing(late=True) as db:
+            db.executemany(SQL["add_event"], [event._asdict() for event in events])
+            db.execute(SQL["cap_events"])
+
+    def events(self, limit: int, after: int | None = None) -> list[FleetEvent]:
+        with self.connection.looking() as db:
+            if after is None:
+                found = rows(db, "newest_events", limit=limit)[::-1]
+            else:
+                found = rows(db, "events_after", after=after, limit=limit)
+        return [FleetEvent(*row) for row in found]

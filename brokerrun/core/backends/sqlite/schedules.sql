@@ -1,4 +1,4 @@
--- Version 3: schedules, each with the last tick that is over.
+-- Version 4: schedules, each with the last tick that is over.
 create table schedule(
     name     text primary key,
     timing   text not null,          -- what decided its ticks; where that changes, it begins anew

@@ -323,15 +323,15 @@ delete from alias where name = :name
 update alias set target = :new where target = :old
 
 -- name: put_instance
-insert into instance(name, host, owner, pid, socket, version, started_at, stopped_at)
-values (:name, :host, :owner, :pid, :socket, :version, :started_at, :stopped_at)
+insert into instance(name, host, owner, pid, socket, version, started_at, stopped_at, workers)
+values (:name, :host, :owner, :pid, :socket, :version, :started_at, :stopped_at, :workers)
 on conflict (name, host) do update
    set owner = excluded.owner, pid = excluded.pid, socket = excluded.socket,
        version = excluded.version, started_at = excluded.started_at,
-       stopped_at = excluded.stopped_at
+       stopped_at = excluded.stopped_at, workers = excluded.workers
 
 -- name: instance
-select name, host, owner, pid, socket, version, started_at, stopped_at
+select name, host, owner, pid, socket, version, started_at, stopped_at, workers
   from instance where name = :name and host = :host
 
 -- name: put_pause
@@ -366,3 +366,28 @@ update schedule set last_at = :tick, message = :message where name = :name and l
 -- The last message of a schedule, unless it was finished, deleted, buried or moved away.
 select m.id from schedule s join message m on m.id = s.message
  where s.name = :name and m.state <> 2 and coalesce(m.home, m.queue) = :queue
+
+-- name: instances
+select name, host, owner, pid, socket, version, started_at, stopped_at, workers
+  from instance order by name, host
+
+-- name: add_event
+insert into event(at, instance, host, event, facts) values (:at, :instance, :host, :event, :facts)
+
+-- name: cap_events
+-- Keep the newest ten thousand.
+delete from event
+ where id in (select id from event order by id desc limit 1000 offset 10000)
+
+-- name: newest_events
+select at, instance, host, event, facts, id from event order by id desc limit :limit
+
+-- name: events_after
+select at, instance, host, event, facts, id from event where id > :after order by id limit :limit
+
+-- name: oldest_event
+select 1 from (select at from event order by id limit 1) where at < :before
+
+-- name: prune_events
+delete from event
+ where id in (select id from event order by id limit 1000) and at < :before

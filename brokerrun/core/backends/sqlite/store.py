@@ -307,11 +307,13 @@ class SqliteStore(Facts):
             vacuum = self.settings.auto_vacuum and enough_done(db, self.settings)
             vacuum = vacuum and vacuum_due(db, self.settings)
             old = rows(db, "oldest_attempt", before=history_before)
+            old += rows(db, "oldest_event", before=history_before)
         if vacuum or old:
             with self.connection.writing(late=True) as db:
                 if vacuum:
                     vacuum_slice(db, self.settings.vacuum_batch_size)
                 db.execute(SQL["prune"], {"before": history_before})
+                db.execute(SQL["prune_events"], {"before": history_before})
                 free_pages(db, 1000)
 
     def vacuum(self, *, compact: bool = False) -> int:
