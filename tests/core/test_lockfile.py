@@ -363,7 +363,8 @@ def test_a_child_that_outlives_its_parent_does_not_keep_it_alive(tmp_path: Path)
     ours = Lockfile(database + ".lock", database)
     assert ours.alive(number)
     child.kill()
-    assert not ours.alive(number)
+    # The grandchild lets go of its copy in its fork hook, which may run after all of this.
+    eventually(lambda: not ours.alive(number), within=2)
     os.kill(executed, signal.SIGKILL)
     ours.forget()
 
