@@ -292,7 +292,7 @@ def dies_at(limit: int, work: Callable[[], None]) -> int:
 def test_a_kill_at_any_write_of_the_birth_leaves_a_path_that_can_be_used(
     tmp_path: Path, exists: bool
 ) -> None:
-    limits = [0, 100, 512, *range(4096, 18 * 4096, 4096)]
+    limits = [0, 100, 512, *range(4096, 30 * 4096, 4096)]
     killed = []
     for limit in limits:
         database = str(tmp_path / f"{limit}.db")
