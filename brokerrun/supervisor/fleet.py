@@ -48,6 +48,7 @@ class Process:
     freed: int = 0  # the claim whose rest was given back
     late: tuple[int, int] | None = None  # claim and index of the message over its timeout
     stopped: bool = False  # by SIGSTOP, when it was
+    spawned: int = 0  # its pid, where it was not forked: it may end before it says anything
 
     def close(self) -> None:
         self.channel.close()
@@ -160,7 +161,7 @@ class Fleet:
                 return
             if ended is None:
                 return
-            place = next((p for p in self.roster.places if p.pid == ended.si_pid), None)
+            place = self._place_of(ended.si_pid)
             if place is not None or self.templates.had(ended.si_pid):
                 strike_group(ended.si_pid)  # while the pid cannot be anybody else's
             self._sweep(place)  # its children are ours already
@@ -179,6 +180,7 @@ class Fleet:
 
     def _own_pids(self) -> set[int]:
         workers = {place.pid for place in self.roster.places}
+        workers |= {process.spawned for process in self._processes.values()}
         return workers | self.templates.unreaped | {self.printing.pid} | self._helpers()
 
     def seen(self, place: Place) -> InHand | None:
@@ -205,6 +207,14 @@ class Fleet:
         """Return the file that a living worker writes its stack to."""
         process = self._processes.get(place.index)
         return process.dump_fd if process is not None and place.alive else None
+
+    def _place_of(self, pid: int) -> Place | None:
+        """Find the place of a worker, one too that has not said yet who it is."""
+        for place in self.roster.places:
+            process = self._processes.get(place.index)
+            if pid == place.pid or (process is not None and pid == process.spawned):
+                return place
+        return None
 
     # -------------------------------------------------------------------------------- templates
 
@@ -262,9 +272,11 @@ class Fleet:
         self.selector.register(
             ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
         )
-        if not asked:  # the link is full: at the next tick again
+        if asked is None:  # the link is full: at the next tick again
             self.selector.unregister(ours)
             self._processes.pop(place.index).close()
+        else:
+            process.spawned = asked
 
     def _worker_spoke(self, place: Place, process: Process) -> None:
         """It was forked, says hello, or is gone; how it ended is for `reap` to say."""
@@ -282,7 +294,7 @@ class Fleet:
             return
         born = born_at(said.pid) if isinstance(said, wire.Forked | wire.Hello) else 0
         if not isinstance(said, wire.Forked | wire.Hello) or not born or self.slots is None:
-            if place.pid:
+            if place.pid or process.spawned:
                 self.selector.unregister(process.channel)  # it is dead or dies: reap says how
             else:
                 self._exited(place, None, None)

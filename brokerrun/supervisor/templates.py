@@ -87,16 +87,19 @@ class Template:
             self.importing = said.worker
         return True
 
-    def spawn(self, request: wire.Spawn, fds: list[int]) -> bool:
-        """Ask for a worker; False where the template cannot be asked now."""
+    def spawn(self, request: wire.Spawn, fds: list[int]) -> int | None:
+        """Ask for a worker; None where the template cannot be asked now.
+
+        Returns:
+            Its pid where it was started by exec; 0 where it is to be forked, and says so itself.
+        """
         if self.spawns is not None:
-            _spawn(wire.Spawned(self._setup, request, len(fds)), self._env, fds)
-            return True
+            return _spawn(wire.Spawned(self._setup, request, len(fds)), self._env, fds)
         try:
             socket.send_fds(self.link, [_ENCODE(request)], fds)
         except OSError:
-            return False
-        return True
+            return None
+        return 0
 
     def faults(self) -> list[tuple[str, str]]:
         """List what it could not import, by worker; what killed it on the way, too."""
@@ -302,7 +305,7 @@ def _setup(group: Sequence[HandlerPlace], common: Common) -> wire.Setup:
     )
 
 
-def _spawn(told: wire.Spawned, env: dict[str, str], fds: list[int]) -> None:
+def _spawn(told: wire.Spawned, env: dict[str, str], fds: list[int]) -> int:
     """Start a worker by exec, as our own child: what it is told is its standard input."""
     wanted = told.request.spec.name
     handlers = [handles for handles in told.setup.handlers if handles.worker == wanted]
@@ -313,7 +316,7 @@ def _spawn(told: wire.Spawned, env: dict[str, str], fds: list[int]) -> None:
         file.write(_ENCODE(told))
         file.seek(0)
         mark = {MARK: str(told.request.owner)}  # so that it is no stray before it says who it is
-        _run("spawned", env | mark, {0: file.fileno(), **dict(enumerate(fds, 3))})
+        return _run("spawned", env | mark, {0: file.fileno(), **dict(enumerate(fds, 3))})
 
 
 def _run(module: str, env: dict[str, str], fds: dict[int, int]) -> int:
