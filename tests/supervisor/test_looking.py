@@ -24,7 +24,7 @@ HANGS = """
         note("done", job.body)
 
     def loop():
-        for _ in range(1000): pass
+        for _ in range(1_000_000): pass  # long beside the step between two calls
 
     def sleep():
         time.sleep(0.2)
