@@ -40,6 +40,7 @@ class Waiter:
             if probe():
                 return True
             if left <= 0:
+                self._connection.check_file()  # also where the time was over before a look
                 return False
             if in_vain:  # the traffic of others: be deaf for a moment
                 if watch.sleep(min(deaf, left), fds):
