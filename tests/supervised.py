@@ -28,6 +28,15 @@ from brokerrun.supervisor.spec import Mode, WorkerSpec
 from brokerrun.supervisor.status import instance_of
 
 EVERY = Selection(limit=None)
+_PASS_TURNSTILE = """
+import fcntl, sys
+file, now = open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB
+try:
+    fcntl.flock(file, now)
+    fcntl.lockf(file, now, 1, 0)
+except BlockingIOError:
+    sys.exit(1)
+"""
 _SPEC = WorkerSpec(
     name="w",
     handler="handlers:handle",
@@ -245,6 +254,10 @@ class Site:
     def write(self, queue: str, *bodies: str, **more: Any) -> list[int]:
         return self.broker.write_many(queue, bodies, **more)
 
+    def halt(self, pid: int) -> None:
+        """Stop a process, but in no write: stopped there, it would keep everybody else out."""
+        eventually(lambda: _halted(pid, f"{self.database}.lock"))
+
     def there(self, queue: str) -> list[Message]:
         return self.broker.peek(queue, EVERY)
 
@@ -275,6 +288,15 @@ def lives(pid: int) -> bool:
             return file.read().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _halted(pid: int, lock: str) -> bool:
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    if subprocess.run([sys.executable, "-c", _PASS_TURNSTILE, lock]).returncode == 0:
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
 
 
 def open_files(pid: int) -> list[str]:

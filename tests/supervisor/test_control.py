@@ -150,7 +150,7 @@ def test_status_of_one_that_was_killed_tells_what_is_held(site: Site) -> None:
 def test_status_of_one_that_hangs_is_told_soon(site: Site) -> None:
     """Its row says that it lives; that it is stopped, or its loop stands, is seen from outside."""
     up(site)
-    site.supervisor.send_signal(signal.SIGSTOP)
+    site.halt(site.supervisor.pid)
     begun = time.monotonic()
     assert site.run("status").returncode == 4
     assert time.monotonic() - begun < 1.5  # Python starts in that, too; the answer took 2 s before
@@ -165,7 +165,7 @@ def test_status_of_those_that_do_not_answer_in_time(site: Site) -> None:
     command = [sys.executable, "-m", "brokerrun", "status", "-c", site.config]
     up(site)
     alive = min(timed(command) for _ in range(10))
-    site.supervisor.send_signal(signal.SIGSTOP)
+    site.halt(site.supervisor.pid)
     hung = min(timed(command) for _ in range(10))
     site.supervisor.send_signal(signal.SIGCONT)
     site.supervisor.kill()

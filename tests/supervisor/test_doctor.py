@@ -82,7 +82,7 @@ def test_a_supervisor_that_does_not_answer(site: Site) -> None:
     site.handlers(FINE)
     site.configure(q={})
     process = site.start()
-    os.kill(process.pid, signal.SIGSTOP)
+    site.halt(process.pid)
     (told,) = what(found(site), "does not answer")
     assert told.startswith("error ")
     os.kill(process.pid, signal.SIGCONT)

@@ -113,10 +113,8 @@ def test_the_stack_of_a_stopped_worker_is_missed_in_time(site: Site) -> None:
     site.handlers(HANGS)
     site.configure(q={"processes": 2})
     site.start()
-    site.write("q", "sleep 2", "sleep 2")
-    site.noted("begun sleep 2", times=2)  # stopped in a write it would keep the lock
     stopped = site.pids()[0]
-    os.kill(stopped, signal.SIGSTOP)
+    site.halt(stopped)
     done = site.run("stack", "q")
     assert done.returncode == 0
     assert "did not answer: is it stopped?" in done.stdout

@@ -155,7 +155,7 @@ def test_a_worker_waits_for_the_go_before_it_claims(site: Site) -> None:
     known = len(site.notes("forked"))
     os.kill(site.pids()[0], signal.SIGKILL)
     eventually(lambda: len(site.notes("forked")) == known + 2)
-    site.supervisor.send_signal(signal.SIGSTOP)
+    site.halt(site.supervisor.pid)
     worker = int(site.notes("forked")[-1].split()[1])
     eventually(lambda: any(path.endswith(".lock") for path in open_files(worker)))
     site.write("q", "m")

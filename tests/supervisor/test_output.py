@@ -242,7 +242,7 @@ def test_a_stopped_supervisor_holds_up_nobody_who_prints(site: Site) -> None:
     site.start()
     site.write("q", "first")
     site.noted("done first")
-    site.supervisor.send_signal(signal.SIGSTOP)
+    site.halt(site.supervisor.pid)
     try:
         site.write("q", *[f"m{n}" for n in range(6)])  # a megabyte each
         for n in range(6):

@@ -189,7 +189,7 @@ def test_a_stopped_supervisor_lets_worn_processes_work_on(site: Site) -> None:
     site.handlers(BY_PID)
     site.configure(q={"max_messages": 2, "boot_timeout": "3s"})
     site.start()
-    site.supervisor.send_signal(signal.SIGSTOP)
+    site.halt(site.supervisor.pid)
     try:
         site.write("q", *"abcd")
         site.empty("q", 10)

@@ -132,7 +132,7 @@ def test_a_supervisor_that_slept_sends_one_message_for_what_it_missed(site: Site
     configure(site, t=TICK)
     process = site.start(ready=False)
     began(site)
-    process.send_signal(signal.SIGSTOP)
+    site.halt(process.pid)
     asleep, seen, sent = time.monotonic(), remembered(site), messages(site)
     eventually(lambda: time.monotonic() > asleep + 15, 20)
     process.send_signal(signal.SIGCONT)

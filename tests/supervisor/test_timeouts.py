@@ -119,8 +119,9 @@ def test_a_stopped_worker_without_a_message_harms_nobody(site: Site) -> None:
     site.handlers(HANGS)
     site.configure(q={"timeout": "200ms", "processes": 2})
     site.start()
-    os.kill(site.pids()[0], signal.SIGSTOP)
+    stopped = site.pids()[0]
+    site.halt(stopped)
     site.write("q", *["unknown"] * 3)
     eventually(lambda: len(site.notes("begun")) >= 3)
-    os.kill(site.pids()[0], signal.SIGCONT)
+    os.kill(stopped, signal.SIGCONT)
     assert site.stop() == 0
