@@ -1,7 +1,7 @@
 """What the store needs of that through which it reaches its database.
 
 Three give it: our own connection, a connection of the caller's in a transaction of the caller's,
-and a runner of the caller's. Only the first has all that `connection` writes about: a turnstile,
+and a runner of the caller's. Only the first has all that `runner` writes about: a turnstile,
 late flushes, a fork that closes it.
 """
 

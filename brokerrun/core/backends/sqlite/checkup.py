@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from brokerrun.core.backends.sqlite.birth import LEAST_SQLITE
+from brokerrun.core.backends.sqlite.birth import CHECKPOINTS_TOGETHER, LEAST_SQLITE
+from brokerrun.core.backends.sqlite.forks import Identity, identity
 from brokerrun.core.findings import Finding, Severity
 from brokerrun.core.settings import Settings
 
-_CHECKPOINTS_SAFELY: Final = (3, 51, 3)
 _NETWORK: Final = frozenset(
     [
         "nfs",
@@ -78,7 +78,7 @@ def of_version(version: tuple[int, ...]) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR, shown, "is too old", f"use a Python that brings {least} or later"
         )
-    elif version < _CHECKPOINTS_SAFELY:
+    elif version < CHECKPOINTS_TOGETHER:
         yield Finding(
             Severity.INFO,
             shown,
@@ -164,7 +164,7 @@ def _of_modes(path: str) -> Iterator[Finding]:
 def _of_strangers(path: str) -> Iterator[Finding]:
     """Name who has the database open without our lock file beside it."""
     try:
-        wanted = _identity(path)
+        wanted = identity(path)
     except OSError:
         return
     unseen = 0
@@ -193,21 +193,16 @@ def _of_strangers(path: str) -> Iterator[Finding]:
         )
 
 
-def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _lock_identity(path: str) -> tuple[int, int] | None:
+def _lock_identity(path: str) -> Identity | None:
     try:
-        return _identity(f"{path}.lock")
+        return identity(f"{path}.lock")
     except OSError:
         return None
 
 
-def _link(pid: str, name: str) -> Iterator[tuple[int, int]]:
+def _link(pid: str, name: str) -> Iterator[Identity]:
     with suppress(OSError):
-        yield _identity(f"/proc/{pid}/fd/{name}")
+        yield identity(f"/proc/{pid}/fd/{name}")
 
 
 def _command(pid: str) -> str:

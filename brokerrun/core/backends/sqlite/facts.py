@@ -98,6 +98,10 @@ class Facts:
             found = rows(db, "instance", name=name, host=host)
         return Instance(*found[0]) if found else None
 
+    def instances(self) -> list[Instance]:
+        with self.connection.looking() as db:
+            return [Instance(*row) for row in rows(db, "instances")]
+
     def put_pauses(self, name: str, host: str, paused: Mapping[str, bool]) -> None:
         with self.connection.writing() as db:
             for worker, word in paused.items():
@@ -127,10 +131,6 @@ class Facts:
     ) -> Sent:
         with self.connection.writing() as db:
             return send_ticks(db, name, ticks, queue, body, overlap)
-
-    def instances(self) -> list[Instance]:
-        with self.connection.looking() as db:
-            return [Instance(*row) for row in rows(db, "instances")]
 
     # ------------------------------------------------------------------------------- the events
 
