@@ -124,9 +124,11 @@ class Store(Protocol):
         ...
 
     def work(
-        self, settlements: Sequence[Settlement], wanted: Wanted | None = None, *, late: bool = False
+        self, settlements: Sequence[Settlement], *wanted: Wanted, late: bool = False
     ) -> tuple[list[Effect], list[Claim]]:
         """Settle claims and make new ones, in one transaction.
+
+        Of what is *wanted* the first that is there is claimed, and nothing else.
 
         A settlement takes effect only where its receipt is the current one. Two callers never
         hold the same message at once. A message that was attempted before is claimed alone.

@@ -82,15 +82,11 @@ class Aftermath:
 
     def settle(self, place: Place) -> None:
         """Have what it held settled, and choose when the next one starts."""
-        death, seen, owner, policy = (
-            self._deaths.pop(place.index),
-            self._seen(place),
-            place.owner,
-            place.spec.policy(),
-        )
+        death, seen, owner = self._deaths.pop(place.index), self._seen(place), place.owner
+        policies = place.spec.policies()
 
         def job(store: Store) -> list[Settlement]:
-            return recover(store, owner, seen, death, policy) if owner else []
+            return recover(store, owner, seen, death, policies) if owner else []
 
         self._keeper.ask(job, lambda settled: self._settled(place, death, seen, settled))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from brokerrun.core.store import Store
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.keeper import Keeper
 from brokerrun.supervisor.roster import Roster
@@ -34,8 +35,7 @@ class Backlogs:
             if name not in self._scalers or self._scalers[name].elastic != rule:
                 self._scalers[name] = Scaler(rule)
             self._due[name] = float("inf")
-            queue = crew.spec.queue
-            self._keeper.ask(partial(_ready, queue), partial(self._heard, crew, rule))
+            self._keeper.ask(partial(_ready, crew.spec.queues), partial(self._heard, crew, rule))
 
     def _heard(self, crew: Crew, rule: Elastic, ready: int) -> None:
         now, name = time.monotonic(), crew.spec.name
@@ -48,5 +48,5 @@ class Backlogs:
             crew.wanted = wanted
 
 
-def _ready(queue: str, store: Any) -> int:
-    return int(store.stats(queue).ready)
+def _ready(queues: Sequence[str], store: Store) -> int:
+    return sum(store.stats(queue).ready for queue in queues)

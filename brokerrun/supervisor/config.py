@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 import tomli
@@ -15,6 +15,7 @@ import tomli
 from brokerrun.core.broker import check_name
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.accounts import Account
+from brokerrun.supervisor.key_lines import At, Lines
 from brokerrun.supervisor.schedule_keys import SCHEDULE, UNSAID, timing_fault
 from brokerrun.supervisor.schedules import ScheduleSpec
 from brokerrun.supervisor.spec import (
@@ -41,8 +42,6 @@ _HOMES: Final = {
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _FAULTY: Final = object()  # stands where a value would, so that nothing is inherited in its place
-
-At = tuple[str, ...]  # where in the file: ("workers", "emails", "queue")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -76,43 +75,6 @@ class HandlerPlace:
 def handler_place(spec: WorkerSpec) -> HandlerPlace:
     """Say how the handler of a worker is imported."""
     return HandlerPlace(spec.name, spec.handler, spec.cwd, spec.environment, spec.account)
-
-
-class Lines:
-    """The line of each key. Costs some 20 ms, paid when first asked."""
-
-    def __init__(self, text: str):
-        self._text = text
-
-    def of(self, path: At) -> int:
-        """Return the line of *path*, else that of the nearest table around it, else 0."""
-        while path and path not in self._found:
-            path = path[:-1]
-        return self._found[path] if path else 0
-
-    @cached_property
-    def _found(self) -> dict[At, int]:
-        import tomlkit
-        from tomlkit.exceptions import TOMLKitError
-
-        try:
-            document = tomlkit.parse(self._text)
-        except (TOMLKitError, ValueError, RecursionError):  # what tomli takes and tomlkit does not
-            return {}
-        marked = list(_items(document.body, ()))
-        # No parser tells lines: hang a number on each item as its comment, and see where it ends
-        # up. Raw control characters are in no TOML text.
-        for number, (_, item) in enumerate(marked):
-            item.trivia.comment = f"#\0{number}\0"
-        found: dict[At, int] = {}
-        for line, text in enumerate(document.as_string().split("\n"), 1):
-            for number in re.findall("#\0([0-9]+)\0", text):
-                path, item = marked[int(number)]
-                found.setdefault(path, line - _height(item))
-        for path, line in sorted(found.items(), key=lambda entry: entry[1]):
-            for end in range(1, len(path)):
-                found.setdefault(path[:end], line)  # a table that only its keys name
-        return found
 
 
 @dataclass(frozen=True)
@@ -241,37 +203,64 @@ class _Reader:
     def cross_check(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse what no worker can see alone: two on one queue, dead letters that come back."""
         takers: dict[str, str] = {}
+        follows: dict[str, str] = {}
         for name, worker in workers.items():
-            queue = worker["queue"]
-            if queue is _FAULTY:
-                continue
-            taker = takers.setdefault(queue, name)
-            if taker != name:
-                reason = f"queue {shown(queue)} is taken by {dotted(('workers', taker))} already"
-                self._refuse(("workers", name, "queue"), reason)
-        follows = {
-            name: takers[worker["dead_letter"]]
-            for name, worker in workers.items()
-            if takers.get(worker["dead_letter"], name) != name
-        }
+            queues = () if worker["queues"] is _FAULTY else worker["queues"]
+            for queue in queues:
+                taker = takers.setdefault(queue, name)
+                if taker != name:
+                    key = "queue" if len(queues) == 1 else "queues"
+                    whose = dotted(("workers", taker))
+                    reason = f"queue {shown(queue)} is taken by {whose} already"
+                    self._refuse(("workers", name, key), reason)
+                elif isinstance(worker["dead_letter"], str):
+                    follows[queue] = worker["dead_letter"].replace(QUEUE, queue)
+        self._check_order(workers)
         for ring in _rings(follows):
             reason = f"dead letters go round and round: {' -> '.join([*ring, ring[0]])}"
-            self._refuse(("workers", ring[0], "dead_letter"), reason)
+            self._refuse(("workers", takers[ring[0]], "dead_letter"), reason)
+
+    def _check_order(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse workers that wait for others that are not there, or for each other."""
+        order: TopologicalSorter[str] = TopologicalSorter()
+        for name, worker in workers.items():
+            for other in worker["after"] if isinstance(worker["after"], tuple) else ():
+                if other in workers:
+                    order.add(name, other)
+                else:
+                    reason = f"expected one of {', '.join(workers)}, got {shown(other)}"
+                    self._refuse(("workers", name, "after"), reason)
+        try:
+            order.prepare()
+        except CycleError as error:
+            ring = error.args[1]
+            reason = f"workers wait for each other: {' -> '.join(reversed(ring))}"
+            self._refuse(("workers", ring[0], "after"), reason)
 
     def _worker(self, name: str, table: object, defaults: dict[str, Any]) -> dict[str, Any]:
         at = ("workers", name)
         said = self._said(at, table, OWN | SHARED)
-        values: dict[str, Any] = {"queue": self._named(at), "handler": _FAULTY, **defaults, **said}
+        queues = self._queues(at, said)
+        values: dict[str, Any] = {"handler": _FAULTY, "after": (), **defaults, **said}
+        values["queues"] = queues
         if values["group"] not in (None, _FAULTY) and values["user"] is None:
             self._refuse(
                 (*at, "group"), "expected a user beside it: a group alone keeps root's rights"
             )
         if isinstance(table, dict) and "handler" not in table:
             self._refuse(at, "missing key 'handler': expected handler = 'module:function'")
-        if values["queue"] is not _FAULTY:
+        if isinstance(queues, tuple):
             for key in ("in_process", "dead_letter"):
-                values[key] = self._other_queue((*at, key), values[key], values["queue"])
+                values[key] = self._other_queue((*at, key), values[key], queues)
         return values
+
+    def _queues(self, at: At, said: dict[str, Any]) -> object:
+        """Take out what a worker says of its queues: one or several, else that of its name."""
+        name = self._named(at)
+        one, several = said.pop("queue", None), said.pop("queues", None)
+        if one and several:
+            return self._refuse((*at, "queues"), "expected queue or queues, got both")
+        return one or several or (name if name is _FAULTY else (name,))
 
     def _schedule(self, name: str, table: object) -> dict[str, Any]:
         at = ("schedule", name)
@@ -286,17 +275,16 @@ class _Reader:
         except ValueError as error:
             return self._refuse(at, str(error))
 
-    def _other_queue(self, at: At, template: object, queue: str) -> object:
-        if not isinstance(template, str):
-            return template
-        try:
-            name = check_name(template.replace(QUEUE, queue))
-        except ValueError as error:
-            return self._refuse(at, str(error))
-        if name == queue:
-            reason = f"expected another queue than the worker's own, got {shown(name)}"
-            return self._refuse(at, reason)
-        return name
+    def _other_queue(self, at: At, template: object, queues: tuple[str, ...]) -> object:
+        for queue in queues if isinstance(template, str) else ():
+            try:
+                name = check_name(str(template).replace(QUEUE, queue))
+            except ValueError as error:
+                return self._refuse(at, str(error))
+            if name in queues:
+                reason = f"expected another queue than the worker's own, got {shown(name)}"
+                return self._refuse(at, reason)
+        return template
 
     def _complete(self, at: At, known: Mapping[str, Key]) -> dict[str, Any]:
         defaults = {name: key.parse(key.default, self.folder) for name, key in known.items()}
@@ -423,30 +411,11 @@ def _importable(workers: dict[str, dict[str, Any]], folder: str) -> Iterator[Han
         whose = (worker["user"], worker["group"])
         if _FAULTY not in (worker["handler"], *whose) and (root or whose == (None, None)):
             sound = {key: value for key, value in worker.items() if value is not _FAULTY}
-            yield handler_place(WorkerSpec(name=name, **{"queue": name, **unsaid, **sound}))
+            yield handler_place(
+                WorkerSpec(name=name, **{"queues": (name,), "after": (), **unsaid, **sound})
+            )
 
 
 def dotted(at: At) -> str:
     """Write a path as TOML does."""
     return ".".join(part if _BARE.fullmatch(part) else f'"{part}"' for part in at)
-
-
-def _items(body: Iterable[Any], at: At) -> Iterator[tuple[At, Any]]:
-    """Walk a tomlkit document: each item of it with its path."""
-    from tomlkit.items import AoT, Table
-
-    for key, item in body:
-        if key is None:
-            continue
-        path = (*at, key.key)
-        yield path, item
-        for table in item.body if isinstance(item, AoT) else [item]:
-            if isinstance(table, Table):
-                yield from _items(table.value.body, path)
-
-
-def _height(item: Any) -> int:
-    """Count the lines by which the end of *item*, where its comment is, lies below its key."""
-    from tomlkit.items import AoT, Table
-
-    return 0 if isinstance(item, Table | AoT) else int(item.as_string().count("\n"))

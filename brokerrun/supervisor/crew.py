@@ -25,6 +25,8 @@ class Crew:
     wanted: How many processes there shall be, while it is not paused.
     code: Names the state of the modules that its handler came from.
     gone: The worker is no longer in the file.
+    held: It has not begun yet: workers that it comes after are not ready.
+    told: It was told to end.
     reason: Why it was paused, where nobody asked for it.
     make: What a process of it is made of: one that is made of something else is replaced.
     """
@@ -34,6 +36,8 @@ class Crew:
     code: str = ""
     paused: bool = False
     gone: bool = False
+    held: bool = True
+    told: bool = False
     reason: str | None = None
     places: list[Place] = field(default_factory=list)
     make: object = field(init=False)
@@ -56,9 +60,14 @@ class Crew:
     def complete(self) -> bool:
         """Tell whether everything is as it shall be; the old ones may still finish."""
         if self.paused or self.gone:
-            return all(place.phase is Phase.DOWN for place in self.places)
+            return self.down
         holders = [place for place in self.places if not place.leaving]
         return len(holders) == self.wanted and all(map(self._works, holders))
+
+    @property
+    def down(self) -> bool:
+        """Tell whether nobody is left."""
+        return all(place.phase is Phase.DOWN for place in self.places)
 
     def steps(self, allot: Callable[[Crew, int], Place]) -> Steps:
         """Yield what brings the places nearer to what they shall be; *allot* makes a new one."""
@@ -69,7 +78,7 @@ class Crew:
                 yield place, Signal.RETIRE
             elif self.paused and not place.stopping:
                 yield place, Signal.RETIRE
-        if not (self.paused or self.gone):
+        if not (self.paused or self.gone or self.held):
             for number in range(1, self.wanted + 1):
                 yield from self._hold(number, allot)
 

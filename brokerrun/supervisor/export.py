@@ -52,10 +52,6 @@ class Service:
         return [self.python, "-P", "-m", "brokerrun", *verb, "-c", self.config.path]
 
     @property
-    def grace(self) -> float:
-        return max(spec.grace for spec in self.config.workers)
-
-    @property
     def boot_timeout(self) -> float:
         return max(spec.boot_timeout for spec in self.config.workers)
 
@@ -118,7 +114,7 @@ def _running(service: Service) -> dict[str, str]:
 def _ending(service: Service) -> dict[str, str]:
     keys = {
         "KillMode": "mixed",  # TERM to the supervisor alone: it lets the workers finish
-        "TimeoutStopSec": f"{service.grace + _PARTING_SECONDS:g}",
+        "TimeoutStopSec": f"{service.config.grace + _PARTING_SECONDS:g}",
         "OOMPolicy": "continue",  # a worker that is killed for its memory is replaced
         "Restart": "on-failure",
         "RestartPreventExitStatus": _NEVER_BETTER,
@@ -173,7 +169,7 @@ def launchd(service: Service) -> str:
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
-        "ExitTimeOut": int(service.grace + _PARTING_SECONDS),
+        "ExitTimeOut": int(service.config.grace + _PARTING_SECONDS),
         "StandardOutPath": log,
         "StandardErrorPath": log,
     }

@@ -119,10 +119,11 @@ class Fleet:
         self.roster.backoff = config.instance.crash_backoff
 
     def stop(self) -> None:
-        """Tell all to end; said again: at once."""
+        """Tell all to end, each after those that come after it; said again: at once."""
+        if self._stopping:
+            self.end_now(self.roster.places)
         self._stopping = True
-        for place in self.roster.places:
-            self._tell(place, Signal.STOP)
+        self._step()
 
     def tick(self) -> None:
         """Do what is due, and look at what is in hand."""
@@ -229,10 +230,15 @@ class Fleet:
     # ------------------------------------------------------------------------------------ acts
 
     def _step(self) -> None:
-        """Bring the places nearer to what they shall be, unless all shall end."""
-        if not self._stopping and self.slots is not None:
-            for place, what in self.roster.steps():
-                self._tell(place, what)
+        """Bring the places nearer to what they shall be, or to the end."""
+        if self._stopping:
+            steps = self.roster.last_steps()
+        elif self.slots is not None:
+            steps = self.roster.steps()
+        else:
+            return
+        for place, what in steps:
+            self._tell(place, what)
 
     def _tell(self, place: Place, what: Signal) -> None:
         for act in self.roster.signal(place, what, time.monotonic()):

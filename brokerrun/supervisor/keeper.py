@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -164,11 +164,15 @@ class Keeper(threading.Thread):
 
 
 def recover(
-    store: Store, owner: int, seen: InHand | None, death: Death, policy: RetryPolicy
+    store: Store,
+    owner: int,
+    seen: InHand | None,
+    death: Death,
+    policies: Mapping[str, RetryPolicy],
 ) -> list[Settlement]:
     """Settle what a dead worker of ours held; return what took effect."""
     held = [row for row in store.held() if row.owner == owner]
-    return _carry_out(store, fates(held, seen, death, policy))
+    return _carry_out(store, _last_will(held, seen, death, policies))
 
 
 def recover_strangers(
@@ -191,21 +195,24 @@ def recover_strangers(
     ]
     left = read_beside(database) if dead else {}
     return sum(
-        len(_carry_out(store, _last_will(by_owner[owner], left.get(owner), policies)))
-        for owner in dead
+        len(_carry_out(store, _last_will(by_owner[owner], seen, _lost(seen), policies)))
+        for owner, seen in ((owner, left.get(owner)) for owner in dead)
     )
 
 
-def _last_will(
-    held: list[Held], seen: InHand | None, policies: dict[str, RetryPolicy]
-) -> list[Settlement]:
-    death = Death(
+def _lost(seen: InHand | None) -> Death:
+    return Death(
         Cause.LOST,
         pid=seen.pid if seen else 0,
         host=socket.gethostname(),
         reason="its supervisor or the machine went down",
         ended_at=time.time_ns(),
     )
+
+
+def _last_will(
+    held: list[Held], seen: InHand | None, death: Death, policies: Mapping[str, RetryPolicy]
+) -> list[Settlement]:
     return [
         settlement
         for queue in {row.queue for row in held}

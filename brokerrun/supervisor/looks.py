@@ -221,7 +221,7 @@ class _Holds(msgspec.Struct):
 def _holds(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     """Tell whether the fleet is ready, idle, or has nothing left to do."""
     what, fleet = read(request, _Holds).what, supervisor.fleet
-    queues = [spec.queue for spec in supervisor.config.workers]
+    queues = [queue for spec in supervisor.config.workers for queue in spec.queues]
     crews = fleet.roster.crews.values()
     ready = fleet.slots is not None and all(crew.complete for crew in crews)
     if what == "ready":
@@ -280,7 +280,7 @@ def _cancelled_row(place: Place, settled: Settlement) -> dict[str, Any]:
         "id": str(settled.id),
         "process": place.name,
         "then": settled.event.value,
-        "queue": settled.queue or place.spec.queue,
+        "queue": settled.queue or (settled.attempt.queue if settled.attempt else None),
         "delay": round(settled.delay, 3),
     }
 

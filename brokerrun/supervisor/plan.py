@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from brokerrun.supervisor.spec import INSTANCE, OWN, SHARED, Config, Cost, Key, WorkerSpec
+from brokerrun.supervisor.spec import INSTANCE, WORKER_KEYS, Config, Cost, Key, WorkerSpec
 
 
 class Action(Enum):
@@ -55,9 +55,8 @@ def fixed_keys(old: Config, new: Config) -> list[str]:
 
 
 def _change(old: WorkerSpec, new: WorkerSpec, code: bool, roll: bool) -> Change:
-    keys = OWN | SHARED
-    costly = tuple(_changed(keys, old, new, Cost.WORKER))
-    live = tuple(_changed(keys, old, new, Cost.LIVE))
+    costly = tuple(_changed(WORKER_KEYS, old, new, Cost.WORKER))
+    live = tuple(_changed(WORKER_KEYS, old, new, Cost.LIVE))
     if costly or code or roll:
         return Change(new.name, Action.ROLL, costly + live, code)
     return Change(new.name, Action.LIVE if live else Action.SAME, live)

@@ -50,9 +50,29 @@ class Roster:
     def steps(self) -> Steps:
         """Yield what brings each crew nearer to what it shall be."""
         for name, crew in list(self.crews.items()):
+            crew.held = crew.held and not self._may_begin(crew)
             yield from crew.steps(self._allot)
             if crew.gone and not crew.places:
                 del self.crews[name]
+
+    def last_steps(self) -> Steps:
+        """Yield who ends now: each crew once, when those that come after it have ended."""
+        for name, crew in self.crews.items():
+            heirs = [other for other in self.crews.values() if name in other.spec.after]
+            if not crew.told and all(other.told and other.down for other in heirs):
+                crew.told = True
+                yield from ((place, Signal.STOP) for place in crew.places)
+
+    @property
+    def booted(self) -> bool:
+        """Tell whether nobody is in a first start: each is ready, or has failed once."""
+        starting = any(p.phase is Phase.BOOTING and p.starts == 1 for p in self.places)
+        return not starting and not any(
+            crew.held and self._may_begin(crew) for crew in self.crews.values()
+        )
+
+    def _may_begin(self, crew: Crew) -> bool:
+        return all(self.crews[name].complete for name in crew.spec.after if name in self.crews)
 
     def signal(self, place: Place, signal: Signal, now: float) -> tuple[Act, ...]:
         """Move a place; return what is to be done, in order."""

@@ -45,10 +45,13 @@ class WorkerSpec:
     """One [workers.NAME], complete.
 
     handler: "module:function".
+    queues: Where its messages come from: of the first that has any.
+    after: Workers that are ready before it starts, and stop after it.
+    in_process, dead_letter: Names of queues, with {queue} for the one that the message came from;
+        dead_letter None: a message is dropped after its last attempt.
     paused: How it starts, until somebody pauses or resumes it.
     prefetch: Messages that one process may hold; None: as fast as the handler is.
     timeout: Of one message; None: however long it takes.
-    dead_letter: None: a message is dropped after its last attempt.
     env, env_file: Set in the worker beside what it inherits; env goes before env_file.
     nice, umask: None: as the supervisor's.
     max_messages, max_age, max_rss: What a process has done, or is, when it is replaced: a count,
@@ -59,7 +62,8 @@ class WorkerSpec:
 
     name: str
     handler: str
-    queue: str
+    queues: tuple[str, ...]
+    after: tuple[str, ...]
     processes: int | Elastic
     paused: bool
     mode: Mode
@@ -100,18 +104,29 @@ class WorkerSpec:
         return self.user.with_group(self.group)
 
     @property
-    def hold(self) -> str | None:
-        """Name the queue that shows a message while it runs; None: its own does."""
-        return self.in_process if self.mode is Mode.MOVE else None
+    def queue(self) -> str:
+        """Show its queues in one word."""
+        return ",".join(self.queues)
 
-    def policy(self) -> RetryPolicy:
-        """Say what becomes of a claim of this worker."""
-        return RetryPolicy(
-            max_attempts=self.max_attempts,
-            crashes=self.crashes,
-            backoff=self.backoff,
-            dead_letter=self.dead_letter,
-        )
+    def hold(self, queue: str) -> str | None:
+        """Name the queue that shows a message while it runs; None: its own does."""
+        return self.in_process.replace(QUEUE, queue) if self.mode is Mode.MOVE else None
+
+    def dead_letters(self, queue: str) -> str | None:
+        """Name the dead-letter queue of one of its queues; None: it has none."""
+        return self.dead_letter and self.dead_letter.replace(QUEUE, queue)
+
+    def policies(self) -> dict[str, RetryPolicy]:
+        """Say what becomes of a claim from each of its queues."""
+        return {
+            queue: RetryPolicy(
+                max_attempts=self.max_attempts,
+                crashes=self.crashes,
+                backoff=self.backoff,
+                dead_letter=self.dead_letters(queue),
+            )
+            for queue in self.queues
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +166,19 @@ class Config:
     workers: tuple[WorkerSpec, ...]
     schedules: tuple[ScheduleSpec, ...] = ()
 
+    @property
+    def grace(self) -> float:
+        """Return how long it takes to stop all, one after the other where they stand so."""
+        return max(map(self._grace, self.workers))
+
+    def _grace(self, spec: WorkerSpec) -> float:
+        before = (self._grace(other) for other in self.workers if spec.name in other.after)
+        return spec.grace + max(before, default=0.0)
+
+    def policies(self) -> dict[str, RetryPolicy]:
+        """Say what becomes of a claim from each queue that has a worker."""
+        return {queue: policy for spec in self.workers for queue, policy in spec.policies().items()}
+
 
 def processes_at_first(spec: WorkerSpec) -> int:
     """Return how many processes a worker starts with."""
@@ -159,8 +187,8 @@ def processes_at_first(spec: WorkerSpec) -> int:
 
 def make_of(spec: WorkerSpec) -> tuple[object, ...]:
     """Return all that a process of this worker is made of: what is not live."""
-    keys = OWN | SHARED
-    return tuple(getattr(spec, name) for name, key in keys.items() if key.cost is Cost.WORKER)
+    keys = [name for name, key in WORKER_KEYS.items() if key.cost is Cost.WORKER]
+    return tuple(getattr(spec, name) for name in keys)
 
 
 def named(what: str, name: str) -> str:
@@ -273,8 +301,24 @@ def _folder(value: object, folder: str) -> str:
     return path
 
 
-def _queue(value: object, folder: str) -> str:
-    return check_name(_text(value, folder))
+def _queue(value: object, folder: str) -> tuple[str]:
+    return (check_name(_text(value, folder)),)
+
+
+def _queues(value: object, folder: str) -> tuple[str, ...]:
+    names: tuple[str, ...] = _typed(tuple[str, ...], "a list of queues like ['urgent', 'normal']")(
+        value, folder
+    )
+    if not names:
+        raise ValueError("expected at least one queue in the list, got none")
+    for name in names:
+        if names.count(check_name(name)) > 1:
+            raise ValueError(f"expected each queue once, got {shown(name)} twice")
+    return names
+
+
+def _names(value: object, folder: str) -> tuple[str, ...]:
+    return tuple(_typed(tuple[str, ...], "a list of workers like ['emails']")(value, folder))
 
 
 def _template(value: object, folder: str) -> str:
@@ -441,5 +485,13 @@ SHARED: Final[dict[str, Key]] = {
     "recycle_share": Key(_share, 0.25, Cost.LIVE),
     "output": Key(_output, INHERIT),
 }
-# What only [workers.NAME] may say; a queue not named is called like its worker.
-OWN: Final[dict[str, Key]] = {"handler": Key(_handler), "queue": Key(_queue)}
+# What only [workers.NAME] may say; a queue not named is called like its worker. One queue is a
+# short form of a list of one.
+OWN: Final[dict[str, Key]] = {
+    "handler": Key(_handler),
+    "queue": Key(_queue),
+    "queues": Key(_queues),
+    "after": Key(_names, [], Cost.LIVE),
+}
+# One for each field of a spec but its name.
+WORKER_KEYS: Final = {name: key for name, key in (OWN | SHARED).items() if name != "queue"}

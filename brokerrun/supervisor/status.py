@@ -13,6 +13,7 @@ from brokerrun.core.backends import open_store
 from brokerrun.core.model import Instance, QueueStats, Schedule
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreMissing
+from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import boot_number, is_stopped
@@ -196,14 +197,13 @@ def queue_rows(specs: tuple[WorkerSpec, ...], stats: list[QueueStats]) -> list[Q
     """Count the queue of each worker: with what it shows elsewhere while it runs, and its dead."""
     found = {entry.queue: entry for entry in stats}
     rows = []
-    for spec in specs:
-        own = found.get(spec.queue) or QueueStats(spec.queue, 0, 0, 0)
-        shown = found.get(spec.hold) if spec.hold else None
-        dead = found.get(spec.dead_letter) if spec.dead_letter else None
+    for spec, queue in ((each, queue) for each in specs for queue in each.queues):
+        own = found.get(queue) or QueueStats(queue, 0, 0, 0)
+        shown, dead = found.get(spec.hold(queue) or ""), found.get(spec.dead_letters(queue) or "")
         ages = [entry.oldest_at for entry in (own, shown) if entry and entry.oldest_at]
         rows.append(
             QueueRow(
-                queue=spec.queue,
+                queue=queue,
                 ready=own.ready,
                 delayed=own.delayed,
                 running=own.running + (shown.running if shown else 0),
@@ -251,14 +251,14 @@ def worker_row(fleet: Fleet, place: Place) -> WorkerRow:
         number=place.number,
         queue=place.spec.queue,
         pid=place.pid or None,
-        state=_state(place, busy, paused=crew is not None and crew.paused),
+        state=_state(place, crew, busy=busy),
         message=str(message) if busy else None,
         seconds=round((time.monotonic_ns() - seen.started) / 1e9, 1) if seen and busy else None,
         handled=row["handled"],
         failed=row["failed"],
         restarts=place.restarts,
         rss_bytes=rss_of(place.pid),
-        reason=(crew.reason if crew is not None else None) or place.reason,
+        reason=_reason(place, crew),
         next_start=round(max(place.deadline - time.monotonic(), 0), 1) if waits else None,
     )
 
@@ -270,11 +270,19 @@ def rss_of(pid: int) -> int | None:
     return None
 
 
-def _state(place: Place, busy: bool, *, paused: bool) -> str:
+def _reason(place: Place, crew: Crew | None) -> str | None:
+    if crew is not None and crew.held and crew.spec.after:
+        return f"comes after {', '.join(crew.spec.after)}"
+    return (crew.reason if crew is not None else None) or place.reason
+
+
+def _state(place: Place, crew: Crew | None, *, busy: bool) -> str:
     if place.phase is Phase.RUNNING:
         return "busy" if busy else "idle"
-    if place.phase is Phase.DOWN and paused:
+    if place.phase is Phase.DOWN and crew is not None and crew.paused:
         return "paused"
+    if place.phase is Phase.DOWN and crew is not None and crew.held:
+        return "waiting"
     if place.phase is Phase.WAITING and place.looping:
         return "backoff"
     return str(place.phase.value)

@@ -45,7 +45,7 @@ from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config, processes_at_first
 from brokerrun.supervisor.strays import MARK, end_marked
-from brokerrun.supervisor.systemd import Facts, ServiceManager, booted, describe
+from brokerrun.supervisor.systemd import Facts, ServiceManager, describe
 from brokerrun.supervisor.templates import Templates
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
@@ -113,7 +113,7 @@ class Supervisor:
         os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
         _open_many_files()
         self._hear_signals()
-        policies = {spec.queue: spec.policy() for spec in self.config.workers}
+        policies = self.config.policies()
         self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
         self._watch(self.keeper.fd, self.keeper.answers)
         self.fleet = Fleet(
@@ -275,7 +275,7 @@ class Supervisor:
         places = self.fleet.roster.places
         return Facts(
             now=time.monotonic(),
-            ready=self.fleet.slots is not None and booted(places),
+            ready=self.fleet.slots is not None and self.fleet.roster.booted,
             stopping=self.stopping,
             status=describe(places, stopping=self.stopping),
             beats=self.keeper.beats,
@@ -290,11 +290,8 @@ class Supervisor:
         return self._stopping_at is not None
 
     def _overstayed(self) -> bool:
-        grace = max(spec.grace for spec in self.config.workers)
-        return (
-            self._stopping_at is not None
-            and time.monotonic() > self._stopping_at + grace + _PARTING_SECONDS
-        )
+        latest = self.config.grace + _PARTING_SECONDS
+        return self._stopping_at is not None and time.monotonic() > self._stopping_at + latest
 
     def stop(self, why: str) -> None:
         """Claim no more, finish within grace; said again: at once."""
@@ -312,7 +309,8 @@ class Supervisor:
 
     def _served_queues(self) -> list[str]:
         """List the queues that somebody takes from: of those a drain can wait for the end."""
-        return [crew.spec.queue for crew in self.fleet.roster.crews.values() if not crew.paused]
+        crews = self.fleet.roster.crews.values()
+        return [queue for crew in crews if not crew.paused for queue in crew.spec.queues]
 
     def _deaths(self) -> int:
         """Return the exit status of a drain: whether messages died in it."""
@@ -358,8 +356,7 @@ class Supervisor:
     def adopt(self, config: Config, templates: Templates) -> None:
         """Go by this file from now on."""
         self.config = config
-        policies = {spec.queue: spec.policy() for spec in config.workers}
-        self.keeper.learn(policies, config.instance.history)
+        self.keeper.learn(config.policies(), config.instance.history)
         self.keeper.schedule(config.schedules, once=self.drain)
         self.fleet.adopt(config, templates)
         row = self.instance = self.instance._replace(workers=_served(config))

@@ -143,11 +143,6 @@ class ServiceManager:
         self._unsent = {}
 
 
-def booted(places: Sequence[Place]) -> bool:
-    """Tell whether nobody is in a first start: each is ready, or has failed once."""
-    return all(place.phase is not Phase.BOOTING or place.starts > 1 for place in places)
-
-
 def describe(places: Sequence[Place], *, stopping: bool) -> str:
     """Say in one line how the fleet is."""
     if stopping:

@@ -113,7 +113,7 @@ def _drain(supervisor: Supervisor, request: Request, reply: Reply) -> None:
         return
     crews = _crews(supervisor, asked.names)
     _must_work(crews)
-    queues = [crew.spec.queue for crew in crews]
+    queues = [queue for crew in crews for queue in crew.spec.queues]
     supervisor.waits.add(
         Emptied(supervisor.keeper, lambda: queues),
         lambda: _turn(supervisor, crews, reply, asked.timeout, paused=True),

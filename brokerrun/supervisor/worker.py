@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """One process's work on one queue, until it is told to stop."""
+    """One process's work on its queues, until it is told to stop."""
 
     def __init__(
         self,
@@ -56,7 +56,8 @@ class Worker:
             owner,
         )
         self.log, self.stopping, self.wear, self.wake_fds = log, stopping, wear, wake_fds
-        self.policy = spec.policy()
+        self.policies = spec.policies()
+        self._holds = {queue: spec.hold(queue) for queue in spec.queues}
         self.pid, self.host = os.getpid(), socket.gethostname()
         self.batch = spec.prefetch or 1
         self._finished: list[Settlement] = []  # acks that wait for the next transaction
@@ -85,14 +86,14 @@ class Worker:
     def _wait(self) -> None:
         with suppress(StoreBusy, StoreFull):  # then it is looked again, and said there
             seconds = self.wear.seconds(_IDLE_SECONDS)
-            self.store.wait([self.spec.queue], seconds, self.wake_fds)
+            self.store.wait(self.spec.queues, seconds, self.wake_fds)
 
     def _claim(self) -> list[Claim]:
         """Acknowledge the last batch and claim the next, in one transaction."""
         limit = self.wear.room(self.batch)
-        wanted = Wanted(self.spec.queue, self.owner, limit, self.spec.hold)
+        wanted = [Wanted(queue, self.owner, limit, hold) for queue, hold in self._holds.items()]
         finished, self._finished = self._finished, []
-        effects, claims = self._patiently(lambda: self.store.work(finished, wanted, late=True))
+        effects, claims = self._patiently(lambda: self.store.work(finished, *wanted, late=True))
         self._tell_lost(finished, effects)
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.store.flush()
@@ -154,7 +155,7 @@ class Worker:
             self.slot.count(failed=False)
             self.log.debug("message_acked", queue=claim.queue, id=claim.id)
             return
-        settlement = self.policy.settle(claim, ended)
+        settlement = self.policies[claim.queue].settle(claim, ended)
         if self._settle([settlement])[-1] is Effect.SETTLED:
             self.slot.count(failed=True)
             self.log.warning(

@@ -15,7 +15,7 @@ from brokerrun.errors import ConfigError
 from brokerrun.supervisor.config import SCOPES, Reading, keys, load, read
 from brokerrun.supervisor.limits import Limits
 from brokerrun.supervisor.schedules import ScheduleSpec
-from brokerrun.supervisor.spec import OWN, SHARED, Config, InstanceSpec, Mode, WorkerSpec
+from brokerrun.supervisor.spec import WORKER_KEYS, Config, InstanceSpec, Mode, WorkerSpec
 
 EXAMPLE = Path(__file__).parents[2] / "workers.toml.example"
 WORKER = "[workers.a]\nhandler = 'x:y'\n"
@@ -59,7 +59,8 @@ def test_two_lines_suffice(tmp_path: Path) -> None:
     (spec,) = whole.workers
     assert (whole.path, whole.folder) == (str(tmp_path / "workers.toml"), str(tmp_path))
     assert (spec.name, spec.handler, spec.queue) == ("emails", "app.mail:send", "emails")
-    assert (spec.in_process, spec.dead_letter) == ("emails.in-process", "emails.dlq")
+    assert spec.queues == ("emails",)
+    assert spec.dead_letters("emails") == "emails.dlq"
 
 
 def test_what_is_not_said_is_as_documented(tmp_path: Path) -> None:
@@ -89,25 +90,25 @@ def test_defaults_hold_for_each_worker_that_says_nothing_else() -> None:
     text = "[defaults]\ngrace = '5s'\ndead_letter = '{queue}.dead'\n"
     text += WORKER + "[workers.b]\nhandler = 'x:y'\ngrace = '9s'\nqueue = 'q'\n"
     first, second = config(text).workers
-    assert (first.grace, first.dead_letter) == (5.0, "a.dead")
-    assert (second.grace, second.dead_letter) == (9.0, "q.dead")
+    assert (first.grace, first.dead_letters("a")) == (5.0, "a.dead")
+    assert (second.grace, second.dead_letters("q")) == (9.0, "q.dead")
 
 
 def test_a_queue_holds_what_runs_only_in_move_mode() -> None:
-    assert worker().hold is None
-    assert worker("mode = 'move'").hold == "a.in-process"
-    assert worker("mode = 'move'\nin_process = 'busy'").hold == "busy"
+    assert worker().hold("a") is None
+    assert worker("mode = 'move'").hold("a") == "a.in-process"
+    assert worker("mode = 'move'\nin_process = 'busy'").hold("a") == "busy"
 
 
 def test_the_policy_of_a_worker_is_what_its_table_says() -> None:
-    policy = worker("max_attempts = 7\ncrashes = 3\nbackoff = ['1s', '5s']").policy()
+    (policy,) = worker("max_attempts = 7\ncrashes = 3\nbackoff = ['1s', '5s']").policies().values()
     assert (policy.max_attempts, policy.crashes, policy.dead_letter) == (7, 3, "a.dlq")
     assert policy.backoff == Backoff(steps=(1.0, 5.0))
 
 
 def test_false_switches_off() -> None:
     spec = worker("dead_letter = false\ntimeout = false")
-    assert spec.dead_letter is None
+    assert spec.dead_letters("a") is None
     assert spec.timeout is None
 
 
@@ -380,6 +381,69 @@ def test_two_workers_never_take_from_one_queue() -> None:
     assert fault == "workers.toml:5: workers.b.queue: queue 'a' is taken by workers.a already"
 
 
+def test_a_worker_of_several_queues_has_for_each_what_one_has_for_its_own() -> None:
+    spec = worker("queues = ['urgent', 'normal']\nmode = 'move'\ndead_letter = 'dead.{queue}'")
+    assert (spec.queues, spec.queue) == (("urgent", "normal"), "urgent,normal")
+    assert [spec.hold(queue) for queue in spec.queues] == [
+        "urgent.in-process",
+        "normal.in-process",
+    ]
+    assert {queue: policy.dead_letter for queue, policy in spec.policies().items()} == {
+        "urgent": "dead.urgent",
+        "normal": "dead.normal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("queues = []", "workers.a.queues: expected at least one queue in the list, got none"),
+        ("queues = ['q', 'r', 'q']", "workers.a.queues: expected each queue once, got 'q' twice"),
+        ("queues = 'q'", "expected a list of queues like ['urgent', 'normal'], got 'q'"),
+        ("queues = ['-q']", "workers.a.queues: invalid queue name"),
+        ("queue = 'q'\nqueues = ['r']", "workers.a.queues: expected queue or queues, got both"),
+        ("queues = ['q', 'r']\ndead_letter = 'r'", "another queue than the worker's own, got 'r'"),
+        ("queues = ['q', 'r']\nin_process = 'q'", "another queue than the worker's own, got 'q'"),
+    ],
+)
+def test_a_list_of_queues_is_refused_with_a_reason(text: str, reason: str) -> None:
+    (fault,) = faults(WORKER + text)
+    assert reason in fault
+
+
+def test_no_queue_of_several_is_another_workers() -> None:
+    (fault,) = faults(WORKER + "[workers.b]\nhandler = 'x:y'\nqueues = ['b', 'a']\n")
+    assert fault == "workers.toml:5: workers.b.queues: queue 'a' is taken by workers.a already"
+
+
+def ordered(**after: str) -> str:
+    return "".join(
+        f"[workers.{name}]\nhandler = 'x:y'\nafter = {others}\ngrace = '10s'\n"
+        for name, others in after.items()
+    )
+
+
+def test_workers_that_stop_one_after_the_other_have_the_grace_of_all() -> None:
+    assert config(ordered(a="[]", b="['a']", c="['a', 'b']", d="[]")).grace == 30.0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (ordered(a="['b', 'a1']", b="[]"), "3: workers.a.after: expected one of a, b, got 'a1'"),
+        (ordered(a="['a']"), "3: workers.a.after: workers wait for each other: a -> a"),
+        (
+            ordered(a="[]", b="['c']", c="['d']", d="['b', 'a']"),
+            "7: workers.b.after: workers wait for each other: b -> c -> d -> b",
+        ),
+        (ordered(a="'b'", b="[]"), "expected a list of workers like ['emails'], got 'b'"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(text: str, reason: str) -> None:
+    (fault,) = faults(text)
+    assert reason in fault
+
+
 def test_dead_letters_never_come_back_to_where_they_died() -> None:
     text = "".join(
         f"[workers.{name}]\nhandler = 'x:y'\nqueue = 'q{name}'\ndead_letter = 'q{to}'\n"
@@ -387,13 +451,14 @@ def test_dead_letters_never_come_back_to_where_they_died() -> None:
     )
     (fault,) = faults(text)
     assert fault == (
-        "workers.toml:8: workers.a.dead_letter: dead letters go round and round: a -> b -> c -> a"
+        "workers.toml:8: workers.a.dead_letter: dead letters go round and round: "
+        "qa -> qb -> qc -> qa"
     )
 
 
 def test_a_worker_may_take_what_another_buried() -> None:
     text = WORKER + "[workers.b]\nhandler = 'x:y'\nqueue = 'a.dlq'\n"
-    assert [spec.dead_letter for spec in config(text).workers] == ["a.dlq", "a.dlq.dlq"]
+    assert [*config(text).policies()] == ["a", "a.dlq"]
 
 
 def test_a_faulty_queue_makes_no_fault_of_its_consequences() -> None:
@@ -489,7 +554,7 @@ def test_a_key_that_is_not_written_has_the_line_of_its_table() -> None:
 
 
 def test_a_spec_has_a_field_for_each_key() -> None:
-    assert {field.name for field in fields(WorkerSpec)} == {"name", *OWN, *SHARED}
+    assert {field.name for field in fields(WorkerSpec)} == {"name", *WORKER_KEYS}
     assert {field.name for field in fields(InstanceSpec)} == {*SCOPES["brokerrun"]}
     assert {field.name for field in fields(ScheduleSpec)} == {"name", *SCOPES["schedule"]}
 
@@ -504,8 +569,10 @@ def test_the_example_lists_each_key_once_with_its_default() -> None:
     (document["workers"],) = document["workers"].values()
     (document["schedule"],) = document["schedule"].values()
     assert '# or every = "' in text  # beside cron it would be a fault
+    assert '; or queues = ["' in text  # beside queue, too
+    document["workers"]["queues"] = None
     document["schedule"] = {"cron": None, "every": None} | document["schedule"]
-    assert [(scope, key) for scope in SCOPES for key in document[scope]] == keys()
+    assert sorted((scope, key) for scope in SCOPES for key in document[scope]) == sorted(keys())
     for scope, key in keys():
         if scope in ("brokerrun", "defaults") or key in ("timezone", "body", "catch_up", "overlap"):
             assert document[scope][key] == SCOPES[scope][key].default, key

@@ -228,7 +228,7 @@ def test_a_change_of_a_live_key_replaces_nobody(change: dict[str, Any]) -> None:
     assert all(place.spec is stage.crew.spec for place in stage.crew.places)
 
 
-@pytest.mark.parametrize("change", [{"queue": "x"}, {"env": {"A": "b"}}, {"prefetch": 2}])
+@pytest.mark.parametrize("change", [{"queues": ("x",)}, {"env": {"A": "b"}}, {"prefetch": 2}])
 def test_a_change_of_another_key_replaces_all(change: dict[str, Any]) -> None:
     stage = settled(processes=2)
     stage.crew.become(spec_of(**{"processes": 2, **change}), "")

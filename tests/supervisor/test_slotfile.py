@@ -49,6 +49,7 @@ from brokerrun.supervisor.worker import Worker
 
 DEATH = Death(Cause.ITSELF, pid=1, host="h", signal=9, reason="worker killed by SIGKILL")
 SPEC = spec_of(max_attempts=10, crashes=10, backoff=Backoff(steps=(0.0,)))
+(POLICY,) = SPEC.policies().values()
 KINDS = ("again", "ok", "dead", "ok", "again", "ok")
 EVERYTHING = frozenset({worker_module.__file__, slotfile.__file__})
 # Where the store and the slot are written to, and what calls it.
@@ -102,14 +103,12 @@ class Early(Worker):
 
 
 def by_the_slot(held: list[Held], seen: InHand | None) -> list[Settlement]:
-    return fates(held, seen, DEATH, SPEC.policy())
+    return fates(held, seen, DEATH, POLICY)
 
 
 def without_the_receipt(held: list[Held], seen: InHand | None) -> list[Settlement]:
     """Wrong: the ids alone say what was begun."""
-    found = [
-        fates([h], seen and replace(seen, receipt=h.receipt), DEATH, SPEC.policy()) for h in held
-    ]
+    found = [fates([h], seen and replace(seen, receipt=h.receipt), DEATH, POLICY) for h in held]
     return [settlement for one in found for settlement in one]
 
 
@@ -118,12 +117,12 @@ def by_counting_rows(held: list[Held], seen: InHand | None) -> list[Settlement]:
     ordered = sorted(held, key=lambda h: h.id)
     if seen is not None and ordered:
         seen = replace(seen, receipt=ordered[0].receipt, ids=tuple(h.id for h in ordered))
-    return fates(ordered, seen, DEATH, SPEC.policy())
+    return fates(ordered, seen, DEATH, POLICY)
 
 
 def without_a_slot(held: list[Held], seen: InHand | None) -> list[Settlement]:
     """Wrong: what is held was not done."""
-    return fates(held, None, DEATH, SPEC.policy())
+    return fates(held, None, DEATH, POLICY)
 
 
 @dataclass
@@ -325,15 +324,16 @@ class Rows:
         self.effects: Counter[tuple[int, Event, Effect]] = Counter()
 
     def work(
-        self, settlements: Any, wanted: Wanted | None = None, *, late: bool = False
+        self, settlements: Any, *wanted: Wanted, late: bool = False
     ) -> tuple[list[Effect], list[Claim]]:
         effects = [self._settle(settlement) for settlement in settlements]
-        if wanted is None:
+        if not wanted:
             return effects, []
+        (one,) = wanted
         self.receipts += 1
-        taken = [i for i, row in sorted(self.rows.items()) if row.owner is None][: wanted.limit]
+        taken = [i for i, row in sorted(self.rows.items()) if row.owner is None][: one.limit]
         for ident in taken:
-            self.rows[ident] = Row(wanted.owner, self.receipts)
+            self.rows[ident] = Row(one.owner, self.receipts)
         return effects, [Claim(i, "", "q", self.receipts, 1, 0) for i in taken]
 
     def renew(self, ids: Any, receipt: int) -> tuple[int, set[int]]:

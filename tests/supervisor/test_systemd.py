@@ -24,7 +24,7 @@ from brokerrun.errors import StoreBusy
 from brokerrun.supervisor.keeper import Keeper
 from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Act, Signal
-from brokerrun.supervisor.systemd import Facts, ServiceManager, Talk, booted, describe
+from brokerrun.supervisor.systemd import Facts, ServiceManager, Talk, describe
 
 ONE = """
     def q(job):
@@ -250,16 +250,16 @@ def test_what_the_manager_has_no_room_for_comes_with_the_next_word(tmp_path: Pat
 def test_the_fleet_in_one_line() -> None:
     roster = Roster((spec_of(processes=3),), (5, 30.0), (1.0, 60.0))
     places = roster.places
-    for place in places:
-        roster.signal(place, Signal.START, 0.0)
-    assert not booted(places)
+    for place, start in list(roster.steps()):
+        roster.signal(place, start, 0.0)
+    assert not roster.booted
     for place in places[:2]:
         roster.signal(place, Signal.READY, 0.0)
     roster.signal(places[2], Signal.EXITED, 0.0)
-    assert booted(places)
+    assert roster.booted
     roster.settled(places[2], 0.0, healthy=False, died=True)
     assert [act for _, act in roster.tick(0.0)] == [Act.SPAWN]
-    assert booted(places)  # its second start is not the first
+    assert roster.booted  # its second start is not the first
     assert describe(places, stopping=False) == "2 of 3 processes ready"
     places[2].looping, places[2].reason = True, "worker killed by\nSIGSEGV"
     line = "2 of 3 processes ready; w.3 backs off: worker killed by SIGSEGV"

@@ -251,12 +251,12 @@ class SqliteStore(Facts):
     # ------------------------------------------------------------------------------ the claims
 
     def work(
-        self, settlements: Sequence[Settlement], wanted: Wanted | None = None, *, late: bool = False
+        self, settlements: Sequence[Settlement], *wanted: Wanted, late: bool = False
     ) -> tuple[list[Effect], list[Claim]]:
         with self.connection.writing(late=late) as db:
             now = now_ns()
             effects = settle(db, settlements, now)
-            return effects, claim(db, wanted, now) if wanted else []
+            return effects, next(filter(None, (claim(db, each, now) for each in wanted)), [])
 
     def renew(self, ids: Sequence[int], receipt: int) -> tuple[int, set[int]]:
         renewed = new_receipt()
