@@ -26,12 +26,14 @@ class Duration(click.ParamType[float]):
             raise click.BadParameter(str(error)) from error
 
 
-def timeout_option(default: str) -> Callable[[Command], Command]:
+def timeout_option(
+    default: str, words: str = "Longest wait for the answer."
+) -> Callable[[Command], Command]:
     """Make the option that bounds a wait."""
     return click.option(
         "--timeout",
         type=Duration(),
         default=default,
         show_default=True,
-        help="Longest wait for the answer.",
+        help=words,
     )

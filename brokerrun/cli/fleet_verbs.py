@@ -9,14 +9,13 @@ from typing import Any, Final
 import click
 
 from brokerrun.cli.asking import ask_supervisor, config_option, reports
+from brokerrun.cli.durations import timeout_option
 from brokerrun.errors import NotRunning, UsageError
 
 _REPLY_SECONDS: Final = 5.0  # beyond the time that the supervisor itself waits
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-_timeout = click.option(
-    "--timeout", default=120.0, show_default=True, help="Seconds to wait until it is done."
-)
+_timeout = timeout_option("2m", "Longest wait until it is done.")
 
 
 def _command(function: Callable[..., int]) -> click.Command:
@@ -75,7 +74,7 @@ def drain(names: tuple[str, ...], **more: Any) -> int:
 
     Retries are waited for, messages that a producer delayed are not.
 
-    Example: brokerrun drain emails --timeout 600
+    Example: brokerrun drain emails --timeout 10m
 
     Exit status: 0 done, 3 no supervisor runs, 64 no such worker, 124 not empty in time: nothing
     was paused.

@@ -204,7 +204,7 @@ def test_a_drain_of_one_worker_empties_its_queue_and_pauses_it(site: Site) -> No
 def test_a_drain_that_takes_too_long_pauses_nothing(site: Site) -> None:
     site_of(site, q={})
     site.write("q", "wait-a")
-    done = site.run("drain", "q", "--timeout", "0.3")
+    done = site.run("drain", "q", "--timeout", "300ms")
     assert done.returncode == 124
     assert "nothing was paused" in done.stderr
     site.release("wait-a")
