@@ -221,7 +221,7 @@ class _Holds(msgspec.Struct):
 def _holds(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     """Tell whether the fleet is ready, idle, or has nothing left to do."""
     what, fleet = read(request, _Holds).what, supervisor.fleet
-    queues = [queue for spec in supervisor.config.workers for queue in spec.queues]
+    queues = fleet.roster.served()
     crews = fleet.roster.crews.values()
     ready = fleet.slots is not None and all(crew.complete for crew in crews)
     if what == "ready":

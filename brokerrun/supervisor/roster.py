@@ -47,6 +47,15 @@ class Roster:
             self._allot(crew, number + 1)
         return crew
 
+    def served(self) -> list[str]:
+        """List the queues that somebody takes from: of those one can wait for the end."""
+        crews = self.crews.values()
+        return [queue for crew in crews if not crew.paused for queue in crew.spec.queues]
+
+    def wanted(self) -> str:
+        """Write how many processes there shall be of each worker: "a=2,b=1"."""
+        return ",".join(f"{name}={crew.wanted}" for name, crew in self.crews.items())
+
     def steps(self) -> Steps:
         """Yield what brings each crew nearer to what it shall be."""
         for name, crew in list(self.crews.items()):

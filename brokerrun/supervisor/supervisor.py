@@ -43,7 +43,7 @@ from brokerrun.supervisor.reload import Reload
 from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
-from brokerrun.supervisor.spec import Config, processes_at_first
+from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.strays import MARK, end_marked
 from brokerrun.supervisor.systemd import Facts, ServiceManager, describe
 from brokerrun.supervisor.templates import Templates
@@ -126,7 +126,7 @@ class Supervisor:
             helpers=self._helpers,
         )
         self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
-        self._emptied = Emptied(self.keeper, self._served_queues)
+        self._emptied = Emptied(self.keeper, self.fleet.roster.served)
         self.keeper.start()
         control = None
         try:
@@ -212,11 +212,14 @@ class Supervisor:
             socket=path,
             version=brokerrun.__version__,
             started_at=time.time_ns(),
-            workers=_served(self.config),
+            workers=self.fleet.roster.wanted(),
         )
-        row = self.instance
-        self.keeper.ask(lambda store: store.put_instance(row))
+        self._put_instance()
         return control
+
+    def _put_instance(self, **changes: Any) -> None:
+        row = self.instance = self.instance._replace(**changes)
+        self.keeper.ask(lambda store: store.put_instance(row))
 
     def _say_started(self) -> None:
         self.log.info(
@@ -238,6 +241,8 @@ class Supervisor:
             self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
+            if (workers := self.fleet.roster.wanted()) != self.instance.workers:
+                self._put_instance(workers=workers)
             self._keep_events()
             self.lines.tell()
             if self.reloader is not None:
@@ -307,14 +312,9 @@ class Supervisor:
             self._drained = True
             self.stop("drained")
 
-    def _served_queues(self) -> list[str]:
-        """List the queues that somebody takes from: of those a drain can wait for the end."""
-        crews = self.fleet.roster.crews.values()
-        return [queue for crew in crews if not crew.paused for queue in crew.spec.queues]
-
     def _deaths(self) -> int:
         """Return the exit status of a drain: whether messages died in it."""
-        queues, mark = self._served_queues(), self._mark
+        queues, mark = self.fleet.roster.served(), self._mark
         found: list[int] = []
         self.keeper.ask(lambda store: store.died_since(mark, queues), found.append)
         deadline = time.monotonic() + _RECOVERY_SECONDS
@@ -359,8 +359,6 @@ class Supervisor:
         self.keeper.learn(config.policies(), config.instance.history)
         self.keeper.schedule(config.schedules, once=self.drain)
         self.fleet.adopt(config, templates)
-        row = self.instance = self.instance._replace(workers=_served(config))
-        self.keeper.ask(lambda store: store.put_instance(row))
 
     # ------------------------------------------------------------------------- pauses and loops
 
@@ -430,8 +428,7 @@ class Supervisor:
             self.log.error("stray_lives_on", pid=pid)
         self.fleet.printing.finish(_LAST_WORDS_SECONDS)
         if control is not None:
-            ended = self.instance._replace(stopped_at=time.time_ns())
-            self.keeper.ask(lambda store: store.put_instance(ended))
+            self._put_instance(stopped_at=time.time_ns())
         self.log.keep("supervisor_stopped", name=self.name)
         self._keep_events()
         self.keeper.finish(_PARTING_SECONDS)
@@ -439,11 +436,6 @@ class Supervisor:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)
         sys.stdout.flush()
-
-
-def _served(config: Config) -> str:
-    """Write which workers a file has, and how many processes of each at first."""
-    return ",".join(f"{spec.name}={processes_at_first(spec)}" for spec in config.workers)
 
 
 def _open_many_files() -> None:

@@ -191,6 +191,9 @@ def test_the_instances_of_a_database_are_shown_and_inherit_from_each_other(site:
     assert (row["name"], row["host"], row["pid"]) == ("second", socket.gethostname(), second.pid)
     assert (row["alive"], row["workers"], row["stopped_at"]) == (True, "q=1", None)
     assert os.path.exists(row["socket"])
+    assert site.run("scale", "q=2", BROKERRUN_NAME="second").returncode == 0
+    eventually(lambda: site.status()["instances"][0]["workers"] == "q=2")
+    assert site.run("scale", "q=1", BROKERRUN_NAME="second").returncode == 0
     assert row["version"]
     shown = site.run("status", BROKERRUN_NAME="second").stdout
     assert f"also default on {socket.gethostname()}: up, " in shown

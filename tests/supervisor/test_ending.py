@@ -23,6 +23,26 @@ HANDLERS = """
 """
 
 
+# A supervisor that declares a message late only when the next one is in hand.
+BEHIND_TIME = """
+import sys, time
+from brokerrun.supervisor.slotfile import Slot
+from brokerrun.cli.run import main
+
+declare = Slot.declare_late
+
+def declare_when_it_is_over(slot, seen):
+    open("wait-a", "w").close()
+    end = time.monotonic() + 5
+    while slot.read().index == seen.index and time.monotonic() < end:
+        time.sleep(0.001)
+    declare(slot, seen)
+
+Slot.declare_late = declare_when_it_is_over
+sys.exit(main())
+"""
+
+
 def fleet(site: Site, **keys: Any) -> None:
     site.handlers(HANDLERS)
     site.configure(q={"backoff": ["100ms"], **keys})
@@ -103,6 +123,24 @@ def test_what_no_handler_has_in_hand_is_refused_with_what_helps(site: Site) -> N
     site.empty("q")
 
 
+def test_the_message_that_follows_a_cancelled_one_pays_nothing(site: Site) -> None:
+    """The one to be cancelled ended between the look and the word: the next is in hand."""
+    fleet(site, prefetch=2)
+    first, second = site.write("q", "wait-a", "wait-b")
+    with open(site.folder / "log", "ab") as log:
+        command = [sys.executable, "-c", BEHIND_TIME, "up", "-c", site.config]
+        site.adopted(subprocess.Popen(command, cwd=site.folder, stdout=log, stderr=log))
+    site.noted("begun wait-a 1", 10)
+    answer = site.ask({"do": "cancel", "id": first})
+    assert "ended by itself meanwhile" in json.dumps(answer)
+    site.noted("done wait-a")
+    site.noted("begun wait-b 1", times=2)
+    site.release("wait-b")
+    site.empty("q")
+    assert (site.outcomes(first), site.outcomes(second)) == ([], [])
+    assert site.stop() == 0
+
+
 def test_a_cancel_that_comes_too_late_harms_nobody(site: Site) -> None:
     """Messages end while they are cancelled: each runs to its end or is cancelled, never both."""
     site.handlers("""
@@ -173,6 +211,19 @@ def test_a_wait_ends_when_what_it_waits_for_is_so(site: Site) -> None:
     site.write("q", "once")
     eventually(lambda: site.notes("begun") == ["begun wait-a 1", "begun once 1"])
     assert site.run("wait", "--idle").returncode == 0
+    assert site.run("wait", "--drained").returncode == 0
+    assert "done once" in site.notes()
+
+
+def test_what_waits_for_a_paused_worker_is_waited_for_by_nobody(site: Site) -> None:
+    fleet(site)
+    site.start()
+    assert site.run("pause", "q").returncode == 0
+    site.write("q", "once")
+    for what in ("--ready", "--idle", "--drained"):
+        done = site.run("wait", what, "--timeout", "5s")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert site.run("resume", "q").returncode == 0
     assert site.run("wait", "--drained").returncode == 0
     assert "done once" in site.notes()
 
