@@ -10,11 +10,6 @@ from brokerrun.cli.asking import NOT_WELL, config_option, reports
 from brokerrun.errors import ConfigError
 
 
-def add_to(group: click.Group) -> None:
-    """Register the verbs of this file."""
-    group.add_command(doctor)
-
-
 @click.command()
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding.")

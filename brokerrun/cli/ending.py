@@ -16,12 +16,6 @@ _LOOK_SECONDS = 0.1
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
-def add_to(group: click.Group) -> None:
-    """Register the verbs of this file."""
-    for command in (down, cancel, wait):
-        group.add_command(command)
-
-
 @click.command()
 @config_option
 @json_option

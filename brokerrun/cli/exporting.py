@@ -17,11 +17,6 @@ _SECONDS = 5.0
 _FORMATS = ["systemd", "cron", "launchd", "procfile"]  # as FORMATS has them
 
 
-def add_to(group: click.Group) -> None:
-    """Register the verbs of this file."""
-    group.add_command(export)
-
-
 @click.command()
 @click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
 @config_option

@@ -124,9 +124,6 @@ def reload(dry_run: bool, code: bool, **more: Any) -> int:
     return _ask("reload", {"dry_run": dry_run, "code": code}, show=_plan, **more)
 
 
-FLEET_VERBS: Final = (restart, scale, pause, resume, drain, reload)
-
-
 def _change(text: str) -> tuple[str, str]:
     name, equals, number = text.rpartition("=")
     if not (name and equals and number):

@@ -16,12 +16,6 @@ _FOLLOW_SECONDS = 0.2
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
-def add_to(group: click.Group) -> None:
-    """Register the verbs of this file."""
-    for command in (ps, stack, events, logs):
-        group.add_command(command)
-
-
 @click.command()
 @config_option
 @json_option

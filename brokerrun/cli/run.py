@@ -5,18 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, NoReturn, cast
 
 import click
 
 import brokerrun
 from brokerrun.cli.asking import NOT_WELL, ask_supervisor, config_option, reports
-from brokerrun.cli.fleet_verbs import FLEET_VERBS
 from brokerrun.errors import AlreadyRunning, ConfigError, NotRunning, WaitTimedOut
 
 USAGE = 64
 _STATUS_SECONDS = 2.0
 _SOON_SECONDS = 0.05
+_ELSEWHERE = {
+    verb: module
+    for module, verbs in {
+        "doctoring": ("doctor",),
+        "ending": ("down", "cancel", "wait"),
+        "exporting": ("export",),
+        "fleet_verbs": ("restart", "scale", "pause", "resume", "drain", "reload"),
+        "looking": ("ps", "stack", "events", "logs"),
+    }.items()
+    for verb in verbs
+}
 _MINIMAL = """\
 # One worker: it takes from the queue "hello". `brokerrun check` explains this file, and
 # workers.toml.example of brokerrun shows every key.
@@ -35,10 +46,6 @@ def hello(message):
 
 def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
-    from brokerrun.cli import doctoring, ending, exporting, looking
-
-    for verbs in (doctoring, exporting, looking, ending):
-        verbs.add_to(cli)
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -54,7 +61,21 @@ def main() -> NoReturn:
     sys.exit(status or 0)
 
 
+class _Verbs(click.Group):
+    """The verbs; one that stands in a file of its own is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        found = getattr(import_module(f"brokerrun.cli.{_ELSEWHERE[cmd_name]}"), cmd_name)
+        return cast(click.Command, found)
+
+
 @click.group(
+    cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 failed, 3 not running, 4 not well, 64 usage, 69 no store, "
     "70 crash loop or new code refused, 75 already running, 78 bad configuration or handler, "
@@ -63,10 +84,6 @@ def main() -> NoReturn:
 @click.version_option(brokerrun.__version__, message="brokerrun %(version)s")
 def cli() -> None:
     """Run supervised workers over a durable queue."""
-
-
-for _verb in FLEET_VERBS:
-    cli.add_command(_verb)
 
 
 @cli.command()

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 
 import click
 
-from brokerrun.supervisor.looks import ProcessRow, StackRow
-from brokerrun.supervisor.status import Status, WorkerRow
+from brokerrun.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokerrun.supervisor.looks import ProcessRow, StackRow
+    from brokerrun.supervisor.status import Status, WorkerRow
 
 
 def show_status(status: Status, *, as_json: bool) -> None:

@@ -19,9 +19,10 @@ from brokerrun.supervisor.control import Reply, Request, refusal
 from brokerrun.supervisor.fate import Cause
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import age_of
+from brokerrun.supervisor.rows import rss_of, status_up, worker_row
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.stacks import answered, ask_stack, read_stack
-from brokerrun.supervisor.status import Facts, facts, rss_of, status_up, worker_row
+from brokerrun.supervisor.status import Facts, facts
 
 if TYPE_CHECKING:
     from brokerrun.supervisor.supervisor import Supervisor
