@@ -76,8 +76,9 @@ class Reload:
         elif faults := self.templates.faults():
             self._unimportable(faults)
         elif self.dry:
+            plan = self._plan()
             self._discard()
-            self.reply({"plan": list(map(_shown, self._plan()))})
+            self.reply({"plan": list(map(_shown, plan))})
         else:
             self._carry_out(self._plan())
 

@@ -55,8 +55,8 @@ def handled_by(site: Site, queue: str, body: str) -> str:
 def test_a_reload_of_what_is_the_same_changes_nothing(site: Site) -> None:
     started(site, q={"processes": 2}, other={})
     before, templates = site.pids(), site.templates()
-    for _ in range(2):
-        assert reload(site) == {"q": "same", "other": "same"}
+    for dry in ([], ["--dry-run"]) * 2:
+        assert reload(site, *dry) == {"q": "same", "other": "same"}
     assert site.pids() == before
     eventually(lambda: len(site.templates()) == len(templates))
 
