@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections import deque
 from typing import Any, Final
 
 from brokerrun.core.model import FleetEvent
@@ -18,11 +19,11 @@ _MOST_WAITING: Final = 1_000  # a store that stays busy costs events, not memory
 
 
 class Journal:
-    """Logs like a logger. A *stack* is kept with the event, and not logged."""
+    """Logs like a logger, in any thread. A *stack* is kept with the event, and not logged."""
 
     def __init__(self, log: Any, instance: str):
         self._log, self._instance, self._host = log, instance, socket.gethostname()
-        self._waiting: list[FleetEvent] = []
+        self._waiting: deque[FleetEvent] = deque()
 
     def debug(self, event: str, **facts: Any) -> None:
         """Log a detail; it is not kept."""
@@ -63,9 +64,8 @@ class Journal:
             )
 
     def take(self) -> list[FleetEvent]:
-        """Take what was kept and is not yet stored."""
-        taken, self._waiting = self._waiting, []
-        return taken
+        """Take what was kept and is not yet stored; one thread does so."""
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
 
 def _bounded(value: object) -> object:

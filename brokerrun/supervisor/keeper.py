@@ -23,7 +23,6 @@ from brokerrun.core.retry import RetryPolicy
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy, StoreError, StoreFull
 from brokerrun.supervisor.fate import Cause, Death, fates
-from brokerrun.supervisor.logs import logger
 from brokerrun.supervisor.processes import hear, wake_pipe
 from brokerrun.supervisor.scheduler import Scheduler
 from brokerrun.supervisor.schedules import ScheduleSpec
@@ -49,14 +48,20 @@ class Keeper(threading.Thread):
     """
 
     def __init__(
-        self, database: str, guardian: int, policies: dict[str, RetryPolicy], history: float
+        self,
+        database: str,
+        guardian: int,
+        policies: dict[str, RetryPolicy],
+        history: float,
+        log: Any,
     ):
         super().__init__(name="keeper", daemon=True)
         self.guardian = guardian
         self.failure: StoreError | None = None
         self.beats = 0  # grows with all that is done: while it does not, the thread stands still
         self._database, self._policies, self._history = database, policies, history
-        self.scheduler = Scheduler((), logger())
+        self._log = log
+        self.scheduler = Scheduler((), log)
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], object]] | None] = SimpleQueue()
         self._answers: deque[Answer] = deque()
         self.fd, self._wake_fd = wake_pipe()
@@ -67,7 +72,7 @@ class Keeper(threading.Thread):
 
     def schedule(self, specs: Sequence[ScheduleSpec], *, once: bool = False) -> None:
         """Serve these schedules from now on instead; with *once* send only what is due now."""
-        scheduler = Scheduler(specs, logger())
+        scheduler = Scheduler(specs, self._log)
 
         def job(store: Store) -> None:
             scheduler.begin(store)

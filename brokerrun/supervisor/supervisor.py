@@ -114,7 +114,8 @@ class Supervisor:
         _open_many_files()
         self._hear_signals()
         policies = self.config.policies()
-        self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
+        history = self.config.instance.history
+        self.keeper = Keeper(self.database, self.guardian, policies, history, self.log)
         self._watch(self.keeper.fd, self.keeper.answers)
         self.fleet = Fleet(
             self.config,

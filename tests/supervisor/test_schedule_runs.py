@@ -125,6 +125,7 @@ def test_an_outage_of_an_hour_is_one_message(site: Site) -> None:
     site.start(ready=False)
     eventually(lambda: "event=schedule_sent schedule=t count=1 missed=" in site.log(), 10)
     assert messages(site) == before + 1
+    eventually(lambda: "schedule_sent" in [event.event for event in site.broker.store.events(99)])
 
 
 @pytest.mark.slow

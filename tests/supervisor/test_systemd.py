@@ -22,6 +22,7 @@ from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreBusy
 from brokerrun.supervisor.keeper import Keeper
+from brokerrun.supervisor.logs import logger
 from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Act, Signal
 from brokerrun.supervisor.systemd import Facts, ServiceManager, Talk, describe
@@ -152,7 +153,7 @@ def test_signs_of_life_come_from_the_loop_and_the_keeper_together(
 
 def test_a_keeper_that_waits_for_a_busy_store_lives(site: Site) -> None:
     site.write("q", "m")
-    keeper = Keeper(site.database, new_guardian(), {}, 60.0)
+    keeper = Keeper(site.database, new_guardian(), {}, 60.0, logger())
     keeper.start()
     free, done = Event(), Event()
 
