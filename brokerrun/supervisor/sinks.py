@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
@@ -122,11 +123,22 @@ class LogFile:
         if self._fd is None:
             self._fd = self._open()
         size = os.fstat(self._fd).st_size
-        if size and size + more > MOST_FILE_BYTES:
-            self.rest()
+        if size and size + more > MOST_FILE_BYTES and self._may_turn(self._fd):
             self._turn()
+            self.rest()
             self._fd = self._open()
         return self._fd
+
+    def _may_turn(self, fd: int) -> bool:
+        """Have the turning to ourselves until *fd* is closed; False where another does it now.
+
+        Another supervisor may write to the same path.
+        """
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return self._there(fd)
 
     def _there(self, fd: int) -> bool:
         try:

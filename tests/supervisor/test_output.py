@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from supervised import Site, gone, lives
@@ -218,6 +219,33 @@ def test_files_are_turned_without_the_loss_of_a_line(site: Site) -> None:
     found = [line for file in files for line in file.read_text().splitlines()]
     assert found == [f"{n:08d}" + "z" * 91 for n in range(230_000)]
     assert all(file.stat().st_size <= 10_000_000 for file in files)
+
+
+WRITES_MUCH = """
+import sys
+from brokerrun.supervisor import sinks
+from brokerrun.supervisor.sinks import LogFile
+
+sinks.MOST_FILE_BYTES, sinks.KEPT_FILES = 300_000, 200
+name, file = sys.argv[1].encode(), LogFile(sys.argv[2])
+for n in range(1_000):
+    assert file.put([b"%s %d %s\\n" % (name, n, b"x" * 15_000)]) == 0
+"""
+
+
+def test_several_supervisors_turn_one_file_without_the_loss_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "q.log"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITES_MUCH, name, str(path)]) for name in "abc"
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    files = list(tmp_path.iterdir())
+    assert 100 < len(files) < 200
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    for writer in "abc":
+        mine = [line.split() for line in lines if line.startswith(writer)]
+        assert sorted(int(number) for _, number, _ in mine) == list(range(1_000))
+        assert {len(text) for _, _, text in mine} == {15_000}
 
 
 def test_a_file_that_somebody_else_turned_is_made_anew(site: Site) -> None:
