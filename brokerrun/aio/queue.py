@@ -71,6 +71,8 @@ class AsyncQueue:
     async def read(self, *, with_timestamps: No = False, **which: Unpack[Meant]) -> str | None: ...
     @overload
     async def read(self, *, with_timestamps: Yes, **which: Unpack[Meant]) -> Pair | None: ...
+    @overload
+    async def read(self, *, with_timestamps: bool, **which: Unpack[Meant]) -> str | Pair | None: ...
     async def read(
         self,
         *,
@@ -90,6 +92,8 @@ class AsyncQueue:
     async def peek(self, *, with_timestamps: No = False, **which: Unpack[Meant]) -> str | None: ...
     @overload
     async def peek(self, *, with_timestamps: Yes, **which: Unpack[Meant]) -> Pair | None: ...
+    @overload
+    async def peek(self, *, with_timestamps: bool, **which: Unpack[Meant]) -> str | Pair | None: ...
     async def peek(
         self,
         *,
@@ -112,6 +116,10 @@ class AsyncQueue:
     def stream(
         self, *, commit_interval: int = 1, with_timestamps: Yes, **which: Unpack[Span]
     ) -> AsyncGenerator[Pair, None]: ...
+    @overload
+    def stream(
+        self, *, commit_interval: int = 1, with_timestamps: bool, **which: Unpack[Span]
+    ) -> AsyncGenerator[str | Pair, None]: ...
     def stream(
         self,
         *,

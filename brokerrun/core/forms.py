@@ -71,6 +71,14 @@ class Forms:
     def read(
         self, *, all_messages: Yes, with_timestamps: Yes, **which: Unpack[Span]
     ) -> Iterator[Pair]: ...
+    @overload
+    def read(
+        self, *, all_messages: No = False, with_timestamps: bool, **which: Unpack[Meant]
+    ) -> str | Pair | None: ...
+    @overload
+    def read(
+        self, *, all_messages: bool, with_timestamps: bool = False, **which: Unpack[Span]
+    ) -> str | Pair | Iterator[str] | Iterator[Pair] | None: ...
     def read(
         self,
         *,
@@ -93,6 +101,8 @@ class Forms:
     def read_one(self, *, with_timestamps: No = False, **which: Unpack[One]) -> str | None: ...
     @overload
     def read_one(self, *, with_timestamps: Yes, **which: Unpack[One]) -> Pair | None: ...
+    @overload
+    def read_one(self, *, with_timestamps: bool, **which: Unpack[One]) -> str | Pair | None: ...
     def read_one(self, *, exact_timestamp: Id | None = None, with_timestamps: bool = False) -> Any:
         """Remove the oldest message, or the one with that id; None where it is not there."""
         return self._read(selected(ident=exact_timestamp), with_timestamps)
@@ -105,6 +115,10 @@ class Forms:
     def read_many(
         self, limit: int, *, with_timestamps: Yes, **which: Unpack[Many]
     ) -> list[Pair]: ...
+    @overload
+    def read_many(
+        self, limit: int, *, with_timestamps: bool, **which: Unpack[Many]
+    ) -> list[str] | list[Pair]: ...
     def read_many(
         self,
         limit: int,
@@ -128,6 +142,10 @@ class Forms:
     def read_generator(
         self, *, with_timestamps: Yes, **which: Unpack[Each]
     ) -> Generator[Pair, None, None]: ...
+    @overload
+    def read_generator(
+        self, *, with_timestamps: bool, **which: Unpack[Each]
+    ) -> Generator[str | Pair, None, None]: ...
     def read_generator(
         self,
         *,
@@ -160,6 +178,14 @@ class Forms:
     def peek(
         self, *, all_messages: Yes, with_timestamps: Yes, **which: Unpack[Span]
     ) -> Iterator[Pair]: ...
+    @overload
+    def peek(
+        self, *, all_messages: No = False, with_timestamps: bool, **which: Unpack[Meant]
+    ) -> str | Pair | None: ...
+    @overload
+    def peek(
+        self, *, all_messages: bool, with_timestamps: bool = False, **which: Unpack[Span]
+    ) -> str | Pair | Iterator[str] | Iterator[Pair] | None: ...
     def peek(
         self,
         *,
@@ -182,6 +208,8 @@ class Forms:
     def peek_one(self, *, with_timestamps: No = False, **which: Unpack[One]) -> str | None: ...
     @overload
     def peek_one(self, *, with_timestamps: Yes, **which: Unpack[One]) -> Pair | None: ...
+    @overload
+    def peek_one(self, *, with_timestamps: bool, **which: Unpack[One]) -> str | Pair | None: ...
     def peek_one(self, *, exact_timestamp: Id | None = None, with_timestamps: bool = False) -> Any:
         """Show the oldest message, or the one with that id; None where it is not there."""
         return self._peek(selected(ident=exact_timestamp), with_timestamps)
@@ -194,6 +222,10 @@ class Forms:
     def peek_many(
         self, limit: int = 1000, *, with_timestamps: Yes, **which: Unpack[Span]
     ) -> list[Pair]: ...
+    @overload
+    def peek_many(
+        self, limit: int = 1000, *, with_timestamps: bool, **which: Unpack[Span]
+    ) -> list[str] | list[Pair]: ...
     def peek_many(
         self,
         limit: int = 1000,
@@ -215,6 +247,10 @@ class Forms:
     def peek_generator(
         self, *, with_timestamps: Yes, **which: Unpack[Shown]
     ) -> Generator[Pair, None, None]: ...
+    @overload
+    def peek_generator(
+        self, *, with_timestamps: bool, **which: Unpack[Shown]
+    ) -> Generator[str | Pair, None, None]: ...
     def peek_generator(
         self,
         *,

@@ -42,6 +42,10 @@ class Moves(Forms):
     def move(
         self, destination: str | Moves, *, all_messages: Yes, **which: Unpack[Span]
     ) -> Iterator[Moved]: ...
+    @overload
+    def move(
+        self, destination: str | Moves, *, all_messages: bool, **which: Unpack[Span]
+    ) -> Moved | Iterator[Moved] | None: ...
     def move(
         self,
         destination: str | Moves,
@@ -81,6 +85,15 @@ class Moves(Forms):
         with_timestamps: Yes,
         **which: Unpack[One],
     ) -> Pair | None: ...
+    @overload
+    def move_one(
+        self,
+        destination: str | Moves,
+        *,
+        require_unclaimed: bool = True,
+        with_timestamps: bool,
+        **which: Unpack[One],
+    ) -> str | Pair | None: ...
     def move_one(
         self,
         destination: str | Moves,
@@ -114,6 +127,10 @@ class Moves(Forms):
     def move_many(
         self, destination: str | Moves, limit: int, *, with_timestamps: Yes, **which: Unpack[Many]
     ) -> list[Pair]: ...
+    @overload
+    def move_many(
+        self, destination: str | Moves, limit: int, *, with_timestamps: bool, **which: Unpack[Many]
+    ) -> list[str] | list[Pair]: ...
     def move_many(
         self,
         destination: str | Moves,
@@ -139,6 +156,10 @@ class Moves(Forms):
     def move_generator(
         self, destination: str | Moves, *, with_timestamps: Yes, **which: Unpack[Each]
     ) -> Generator[Pair, None, None]: ...
+    @overload
+    def move_generator(
+        self, destination: str | Moves, *, with_timestamps: bool, **which: Unpack[Each]
+    ) -> Generator[str | Pair, None, None]: ...
     def move_generator(
         self,
         destination: str | Moves,

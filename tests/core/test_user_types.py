@@ -21,6 +21,7 @@ from brokerrun.db import DBConnection
 queue = b.Queue("q", Path("my.db"), persistent=True, config={"BROKER_CACHE_MB": 5})
 target: b.BrokerTarget = b.target_for_directory(".", config={})
 other = b.Queue("r", target)
+flag = bool(other.exists())
 settings = b.resolve_config({"BROKER_BUSY_TIMEOUT": 100})
 
 def handle(message: str, ident: int) -> None:
@@ -99,6 +100,7 @@ work(b.RetryPolicy(max_attempts=2, backoff=b.Backoff(least=1.0, most=60.0)))
 """
 
 MOVED = "Iterator[TypedDict({'message': str, 'timestamp': int})]"
+MOVED_OR_ALL = MOVED[len("Iterator[") : -1] + " | " + MOVED + " | None"
 REVEALED = {
     "queue.write('x')": "int",
     "queue.write_many(['x'])": "list[int]",
@@ -130,6 +132,17 @@ REVEALED = {
     "queue.move_many(other, 5, with_timestamps=True)": "list[tuple[str, int]]",
     "queue.move_generator('r')": "Generator[str, None, None]",
     "queue.move_generator('r', with_timestamps=True)": "Generator[tuple[str, int], None, None]",
+    # As a variable says.
+    "queue.read(with_timestamps=flag)": "str | tuple[str, int] | None",
+    "queue.read(with_timestamps=flag, message_id=5)": "str | tuple[str, int] | None",
+    "queue.read(all_messages=flag)": (
+        "str | tuple[str, int] | Iterator[str] | Iterator[tuple[str, int]] | None"
+    ),
+    "queue.read_many(5, with_timestamps=flag)": "list[str] | list[tuple[str, int]]",
+    "queue.read_generator(with_timestamps=flag)": "Generator[str | tuple[str, int], None, None]",
+    "queue.peek_one(with_timestamps=flag)": "str | tuple[str, int] | None",
+    "queue.move(other, all_messages=flag)": MOVED_OR_ALL,
+    "queue.move_one('r', with_timestamps=flag)": "str | tuple[str, int] | None",
     "queue.stream_messages(peek=True, commit_interval=5)": "Generator[tuple[str, int], None, None]",
     "queue.delete(message_id=5)": "bool",
     "queue.exists()": "bool",
