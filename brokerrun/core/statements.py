@@ -1,7 +1,8 @@
 """Load the named blocks of a statements file; nothing else.
 
 A block begins with `-- name: NAME`. `-- step: STATE EVENT` names the cell of STEPS that the
-statement carries out; a test holds the literals of the one against the other.
+statement carries out, `-- steps:` two that it carries out at once; a test holds the literals of
+the one against the other.
 """
 
 from __future__ import annotations

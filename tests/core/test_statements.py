@@ -23,6 +23,19 @@ CARRIED = [
 ]
 
 
+# Two steps in one statement: (name, the state it starts from, the step that ends it).
+TOGETHER = [
+    (name, first, last)
+    for name, text in SQL.items()
+    for first, last in re.findall(r"-- steps: (\w+ \w+), (\w+ \w+)", text)
+]
+
+
+def cell_of(words: str) -> tuple[State, Event]:
+    state, event = words.split()
+    return State[state], Event[event]
+
+
 def code(name: str) -> str:
     """Return the statement without its comments."""
     return " ".join(line for line in SQL[name].splitlines() if not line.startswith("--"))
@@ -107,7 +120,29 @@ def test_what_ends_a_hold_leaves_no_trace_of_it(name: str, state: State, event: 
 def test_who_changes_a_state_names_its_cell(name: str) -> None:
     changes = code(name).startswith("update message") and "state = " in set_part(name)
     ends = code(name).startswith("delete from message")
-    assert bool(_STEP.search(SQL[name])) is (changes or ends)
+    named = _STEP.search(SQL[name]) or name in {name for name, _, _ in TOGETHER}
+    assert bool(named) is (changes or ends)
+
+
+@pytest.mark.parametrize(("name", "first", "last"), TOGETHER)
+def test_two_steps_at_once_do_what_one_after_the_other_does(
+    db: sqlite3.Connection, name: str, first: str, last: str
+) -> None:
+    """Run the two statements, then the one, on a row that has something in each column."""
+    row = GOOD | LEASED | {"queue": 5, "home": 4, "ready_at": 9, "attempts": 3, "crashes": 2}
+    given = {"id": 1, "ids": "[1]", "receipt": 8, "ready_at": None, "target": 6}
+    found = []
+    for steps in (["release", cell_of(last)[1].value], [name]):
+        put(db, row)
+        for step in steps:
+            assert db.execute(SQL[step], given).rowcount == 1
+        found.append(db.execute("select * from message").fetchall())
+        db.rollback()
+    assert found[0] == found[1]
+    assert cell_of(first) == (State.LEASED, Event.RELEASE)
+    put(db, row)
+    assert db.execute(SQL[name], given | {"receipt": 7}).rowcount == 0
+    db.rollback()
 
 
 @pytest.mark.parametrize("name", SQL)
@@ -166,12 +201,15 @@ IMPOSSIBLE = [
 POSSIBLE = [{}, {"ready_at": 5}, {"state": 2}, LEASED, LEASED | {"home": 1, "ready_at": 5}]
 
 
-def insert(db: sqlite3.Connection, changes: dict[str, Any]) -> None:
-    row = GOOD | changes
+def put(db: sqlite3.Connection, row: dict[str, Any]) -> None:
     columns = ", ".join(row)
     marks = ", ".join(f":{column}" for column in row)
+    db.execute(f"insert into message({columns}) values ({marks})", row)
+
+
+def insert(db: sqlite3.Connection, changes: dict[str, Any]) -> None:
     try:
-        db.execute(f"insert into message({columns}) values ({marks})", row)
+        put(db, GOOD | changes)
     finally:
         db.rollback()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from brokerrun.core.backends.sqlite.rows import (
     SECOND,
     SQL,
     TAKABLE,
     due,
+    listed,
     promote,
     queue_number,
     remember,
@@ -31,7 +32,30 @@ def settle(db: Database, settlements: Sequence[Settlement], now: int) -> list[Ef
     if not settlements:
         return []
     remember(db, max(settlement.id for settlement in settlements))
-    return [_settle(db, settlement, now) for settlement in settlements]
+    acked = _ack_together(db, settlements)
+    return [
+        Effect.SETTLED if settlement.id in acked else _settle(db, settlement, now)
+        for settlement in settlements
+    ]
+
+
+def by_receipt(held: Iterable[Claim | Settlement]) -> dict[int, list[int]]:
+    """Group ids by the receipt that proves the hold."""
+    found: dict[int, list[int]] = {}
+    for each in held:
+        found.setdefault(each.receipt, []).append(each.id)
+    return found
+
+
+def _ack_together(db: Database, settlements: Sequence[Settlement]) -> set[int]:
+    """Ack what came in a batch and leaves no history, a statement a batch; return what was."""
+    plain = (s for s in settlements if s.event is Event.ACK and s.attempt is None)
+    return {
+        ident
+        for receipt, ids in by_receipt(plain).items()
+        if len(ids) > 1
+        for (ident,) in rows(db, "ack_together", ids=listed(ids), receipt=receipt)
+    }
 
 
 def _settle(db: Database, settlement: Settlement, now: int) -> Effect:
@@ -71,7 +95,7 @@ def claim(db: Database, wanted: Wanted, now: int) -> list[Claim]:
         "receipt": receipt,
         "ends_at": None if wanted.lease is None else now + int(wanted.lease * SECOND),
     }
-    db.executemany(SQL["claim"], [{"id": ident, **mark} for ident, *_ in found])
+    touched(db, "claim", ids=listed(ident for ident, *_ in found), **mark)
     return [
         Claim(
             id=ident,

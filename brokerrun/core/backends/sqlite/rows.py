@@ -36,6 +36,11 @@ def touched(db: Database, name: str, /, **parameters: Any) -> int:
     return db.execute(SQL[name], parameters).rowcount
 
 
+def listed(ids: Iterable[int]) -> str:
+    """Write ids as the statements read them: a JSON array."""
+    return f"[{','.join(map(str, ids))}]"
+
+
 def queue_number(db: Database, name: str) -> int | None:
     found = rows(db, "queue_number", name=name)
     return int(found[0][0]) if found else None

@@ -87,11 +87,17 @@ update message
    set state = 1, home = case when :hold is null then null else queue end,
        queue = coalesce(:hold, queue), owner = :owner, receipt = :receipt, ready_at = :ends_at,
        attempts = attempts + 1
- where id = :id and state = 0
+ where id in (select value from json_each(:ids)) and state = 0
 
 -- name: ack
 -- step: LEASED ACK
 delete from message where id = :id and receipt = :receipt and state = 1
+
+-- name: ack_together
+-- step: LEASED ACK
+delete from message
+ where id in (select value from json_each(:ids)) and receipt = :receipt and state = 1
+returning id
 
 -- name: retry
 -- step: LEASED RETRY
@@ -106,6 +112,20 @@ update message
    set state = 0, queue = coalesce(home, queue), home = null, owner = null, receipt = null,
        ready_at = :ready_at, attempts = attempts - 1
  where id = :id and receipt = :receipt and state = 1
+
+-- name: finish_read
+-- steps: LEASED RELEASE, READY READ
+update message
+   set state = 2, queue = coalesce(home, queue), home = null, owner = null, receipt = null,
+       ready_at = null, attempts = attempts - 1
+ where id in (select value from json_each(:ids)) and receipt = :receipt and state = 1
+
+-- name: finish_move
+-- steps: LEASED RELEASE, READY MOVE
+update message
+   set state = 0, queue = :target, home = null, owner = null, receipt = null,
+       ready_at = null, attempts = 0, crashes = 0
+ where id in (select value from json_each(:ids)) and receipt = :receipt and state = 1
 
 -- name: bury
 -- step: LEASED BURY
@@ -141,11 +161,12 @@ select error from attempt where message = :id order by id desc limit 1
 
 -- name: read
 -- step: READY READ
-update message set state = 2 where id = :id and state = 0
+update message set state = 2 where id in (select value from json_each(:ids)) and state = 0
 
 -- name: move
 -- step: READY MOVE
-update message set state = 0, queue = :target, attempts = 0, crashes = 0 where id = :id and state = 0
+update message set state = 0, queue = :target, attempts = 0, crashes = 0
+ where id in (select value from json_each(:ids)) and state = 0
 
 -- name: bring_back
 -- step: DONE MOVE

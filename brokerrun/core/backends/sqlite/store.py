@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from brokerrun.core.backends.sqlite.claims import claim, new_receipt, settle
+from brokerrun.core.backends.sqlite.claims import by_receipt, claim, new_receipt, settle
 from brokerrun.core.backends.sqlite.facts import Facts
 from brokerrun.core.backends.sqlite.queues import (
     empty,
@@ -22,6 +22,7 @@ from brokerrun.core.backends.sqlite.rows import (
     as_message,
     bring_back,
     due,
+    listed,
     main_queue,
     next_due,
     one,
@@ -171,7 +172,7 @@ class SqliteStore(Facts):
     def take(self, queue: str, selection: Selection) -> list[Message]:
         with self.connection.writing() as db:
             found = self._due_rows(db, queue, selection)
-            db.executemany(SQL["read"], ({"id": row[0]} for row in found))
+            touched(db, "read", ids=listed(row[0] for row in found))
             due = self._vacuum_due(db, len(found))
         if due:
             self.vacuum()
@@ -180,12 +181,9 @@ class SqliteStore(Facts):
     def finish(self, claims: Sequence[Claim], target: str | None = None) -> int:
         with self.connection.writing() as db:
             to = None if target is None else main_queue(db, target)
-            done = 0
-            for held in claims:
-                proof = {"id": held.id, "receipt": held.receipt, "ready_at": None}
-                if touched(db, "release", **proof):
-                    step = "read" if to is None else "move"
-                    done += touched(db, step, id=held.id, target=to)
+            step, done = "finish_read" if to is None else "finish_move", 0
+            for receipt, ids in by_receipt(claims).items():
+                done += touched(db, step, ids=listed(ids), receipt=receipt, target=to)
             due = to is None and self._vacuum_due(db, done)
         if due:
             self.vacuum()
@@ -200,7 +198,7 @@ class SqliteStore(Facts):
             found = self._due_rows(db, queue, selection)
             if found:
                 to = main_queue(db, target)
-                db.executemany(SQL["move"], ({"id": row[0], "target": to} for row in found))
+                touched(db, "move", ids=listed(row[0] for row in found), target=to)
             elif selection.id is not None:
                 found = bring_back(db, queue, target, selection.id)
         return [as_message(target, row, State.READY, attempts=0) for row in found]
@@ -209,7 +207,7 @@ class SqliteStore(Facts):
         with self.connection.writing() as db:
             home, there = main_queue(db, queue), queue_number(db, target)
             back = [ident for ident in ids if rows(db, "ready_one", id=ident, queue=there)]
-            return sum(touched(db, "move", id=ident, target=home) for ident in back)
+            return touched(db, "move", ids=listed(back), target=home)
 
     def rename(self, queue: str, new: str) -> bool:
         with self.connection.writing() as db:
