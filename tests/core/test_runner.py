@@ -483,7 +483,7 @@ def test_upkeep_copies_a_long_log_and_the_next_writer_begins_a_short_one(
     assert os.stat(database + "-wal").st_size > 6_000_000
     store.upkeep(history_before=0)
     store.put("q", ["y"])
-    assert os.stat(database + "-wal").st_size < 2_000_000
+    assert os.stat(database + "-wal").st_size < 4_000_000  # what it keeps is written over
 
 
 def test_who_is_attended_leaves_the_checkpoints_to_the_supervisor(

@@ -33,7 +33,6 @@ from brokerrun.errors import StoreBusy, StoreError, StoreGone
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # where a supervisor does it
 PAGE_BYTES = 4096
-_WAL_LIMIT_BYTES = 1024 * 1024
 
 
 class Connection:
@@ -46,6 +45,9 @@ class Connection:
         self.path = os.path.realpath(path)
         self.create, self.settings, self.busy_timeout = create, settings, settings.busy_timeout
         self._bound_bytes = settings.wal_autocheckpoint * PAGE_BYTES
+        # What a begun log keeps is written over, which a disk flushes faster than what grows. Below
+        # every bound: a log's length is taken from the size of its file.
+        self._kept_bytes = min(self._bound_bytes or CHECKPOINT_BYTES, CHECKPOINT_BYTES) * 9 // 10
         self.lockfile: Lockfile = lockfile_of(self.path)
         self.lock = threading.RLock()
         self.openings = 0
@@ -219,7 +221,7 @@ class Connection:
             f"synchronous = {'off' if self.settings.sync_mode == 'OFF' else 'normal'}",
             f"cache_size = {-1024 * self.settings.cache_mb}",
             "wal_autocheckpoint = 0",
-            f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+            f"journal_size_limit = {self._kept_bytes}",
             "trusted_schema = off",
             "cell_size_check = on",
         ):
