@@ -1,0 +1,53 @@
+"""The figures of the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+from faults import deaths
+from faults.figure import Figure
+
+# What is measured, and how many rounds it has where nobody says otherwise.
+FIGURES: dict[str, tuple[Callable[[int], Iterator[Figure]], int]] = {
+    "kill-supervisor": (deaths.kill_supervisor, 20),
+    "kill-worker": (deaths.kill_worker, 50),
+    "term-anytime": (deaths.term_anytime, 200),
+    "hung": (deaths.hung, 5),
+    "boot-hang": (deaths.boot_hang, 5),
+    "poison": (deaths.poison, 10),
+    "bad-handler": (deaths.bad_handler, 5),
+    "crash-loop": (deaths.crash_loop, 1),
+}
+
+
+def tell(name: str, rounds: int | None) -> bool:
+    """Measure one, and print each figure when it is there; tell whether all hold."""
+    measure, usual = FIGURES[name]
+    begun, holds = time.monotonic(), True
+    try:
+        for figure in measure(rounds or usual):
+            print(figure, flush=True)
+            holds = holds and figure.holds
+    except Exception:
+        traceback.print_exc()
+        print(f"{name}: FAILED", flush=True)
+        holds = False
+    print(f"     ({name}: {time.monotonic() - begun:.1f} s)", flush=True)
+    return holds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure what the supervisor promises.")
+    parser.add_argument("name", choices=["all", *FIGURES])
+    parser.add_argument("--rounds", type=int, help="default: each its own number")
+    given = parser.parse_args()
+    names = list(FIGURES) if given.name == "all" else [given.name]
+    return 0 if all([tell(name, given.rounds) for name in names]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
