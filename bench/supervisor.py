@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from faults import deaths
+from faults import control, deaths, stops
 from faults.figure import Figure
 
 # What is measured, and how many rounds it has where nobody says otherwise.
@@ -21,6 +21,15 @@ FIGURES: dict[str, tuple[Callable[[int], Iterator[Figure]], int]] = {
     "poison": (deaths.poison, 10),
     "bad-handler": (deaths.bad_handler, 5),
     "crash-loop": (deaths.crash_loop, 1),
+    "stop": (stops.stop, 5),
+    "group-term": (stops.group_term, 5),
+    "grandchildren": (stops.grandchildren, 5),
+    "control-storm": (control.control_storm, 3),
+    "status-down": (control.status_down, 20),
+    "two-supervisors": (control.two_supervisors, 5),
+    "cron": (control.cron, 20),
+    "stack": (control.stack, 5),
+    "cli-speed": (control.cli_speed, 20),
 }
 
 
@@ -46,7 +55,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="default: each its own number")
     given = parser.parse_args()
     names = list(FIGURES) if given.name == "all" else [given.name]
-    return 0 if all([tell(name, given.rounds) for name in names]) else 1
+    held = [tell(name, given.rounds) for name in names]
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":

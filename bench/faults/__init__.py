@@ -1,4 +1,4 @@
-"""What `bench/supervisor.py` measures, one module a kind of fault; the sites are those of tests/."""
+"""What `bench/supervisor.py` measures, by kind of fault; its sites are those of the tests."""
 
 import sys
 from pathlib import Path

@@ -85,8 +85,8 @@ def kill_supervisor(rounds: int) -> Iterator[Figure]:
         {"p95": 0.05, "worst": 1},
     )
     yield Figure("S1", "messages lost", [lost], "", {"worst": 0}, rounds)
-    yield Figure("S1", "handled again because in hand at a kill", [again], "", {}, rounds)
-    yield Figure("S1", "handled again beyond that", [excess], "", {"worst": 0}, rounds)
+    yield Figure("S1", "done again because in hand at a kill", [again], "", {}, rounds)
+    yield Figure("S1", "done again beyond that", [excess], "", {"worst": 0}, rounds)
 
 
 def _accounts(site: Site, written: int) -> tuple[int, int, int]:
@@ -178,7 +178,7 @@ def _hung(site: Site) -> int:
 
 def poison(rounds: int) -> Iterator[Figure]:
     """A round: a message that kills each worker that takes it."""
-    taken, others, right = [], [], 0
+    taken, others, wrong = [], [], 0
     with open_site() as site:
         site.handlers(POISON)
         site.configure(instance=PATIENT, q={"crashes": 3, "backoff": ["50ms"], "processes": 2})
@@ -192,20 +192,20 @@ def poison(rounds: int) -> Iterator[Figure]:
             last = site.last(ident, 10, 3)
             eventually(lambda: ident in site.ids("q.dlq"))  # noqa: B023
             history = site.broker.history(ident)
-            right += [(a.outcome, a.signal, a.died) for a in history] == [
+            wrong += [(a.outcome, a.signal, a.died) for a in history] != [
                 ("died", 9, 0),
                 ("died", 9, 0),
                 ("died", 9, 1),
             ]
             taken.append(((last.ended_at or 0) - (history[0].started_at or 0)) / 1e9)
-    yield Figure("S8", "poison: first run to buried, two waits of 50 ms in it", taken, "ms")
-    yield Figure("S8", "buried otherwise than after 3 deaths", [rounds - right], "", {"worst": 0})
+    yield Figure("S8", "poison: first run to buried, a wait of 50 ms in it", taken, "ms")
+    yield Figure("S8", "buried otherwise than after 3 deaths", [wrong], "", {"worst": 0}, rounds)
     yield Figure("S8", "another message meanwhile, write to done", others, "ms", {"worst": 1})
 
 
 def bad_handler(rounds: int) -> Iterator[Figure]:
     """A round: `up`, and a reload, with a module that cannot be imported."""
-    up, reload = [], []
+    up, reload, odd = [], [], 0
     for _ in range(rounds):
         with open_site() as site:
             site.handlers("1 / 0\n")
@@ -213,7 +213,8 @@ def bad_handler(rounds: int) -> Iterator[Figure]:
             begun = time.monotonic()
             done = site.run("up")
             up.append(time.monotonic() - begun)
-            assert (done.returncode, done.stderr.count("Traceback")) == (78, 1), done
+            assert done.returncode == 78, done
+            odd += done.stderr.count("Traceback") != 1
             site.handlers("def q(job): note('done', job.body)\n")
             site.start()
             pids = site.pids()
@@ -222,7 +223,8 @@ def bad_handler(rounds: int) -> Iterator[Figure]:
             done = site.run("reload")
             reload.append(time.monotonic() - begun)
             assert (done.returncode, site.pids()) == (70, pids), done
-    yield Figure("S9", "bad handler: `up` exits 78, one traceback", up, "ms", {"worst": 2})
+    yield Figure("S9", "bad handler: `up` exits 78", up, "ms", {"worst": 2})
+    yield Figure("S9", "of them without one traceback", [odd], "", {"worst": 0}, rounds)
     yield Figure("S9", "`reload` exits 70, the fleet stays", reload, "ms", {"worst": 2})
 
 

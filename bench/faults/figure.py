@@ -1,4 +1,4 @@
-"""One line of the report: what was measured, how it is spread, and whether it is as was promised."""
+"""One line of the report: what was measured, how it is spread, and whether that holds."""
 
 from __future__ import annotations
 
