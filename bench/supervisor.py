@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from faults import control, deaths, stops
+from faults import control, deaths, loads, stops
 from faults.figure import Figure
 
 import brokerrun
@@ -29,6 +29,9 @@ FIGURES: dict[str, tuple[Callable[[int], Iterator[Figure]], int]] = {
     "stop": (stops.stop, 5),
     "group-term": (stops.group_term, 5),
     "grandchildren": (stops.grandchildren, 5),
+    "reload": (loads.reload, 20),
+    "soak": (loads.soak, 200),
+    "autoscale": (loads.autoscale, 1),
     "control-storm": (control.control_storm, 3),
     "status-down": (control.status_down, 20),
     "two-supervisors": (control.two_supervisors, 5),
