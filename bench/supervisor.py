@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from faults import control, deaths, loads, stops
+from faults import control, costs, deaths, loads, stops
 from faults.figure import Figure
 
 import brokerrun
@@ -38,6 +38,10 @@ FIGURES: dict[str, tuple[Callable[[int], Iterator[Figure]], int]] = {
     "cron": (control.cron, 20),
     "stack": (control.stack, 5),
     "cli-speed": (control.cli_speed, 20),
+    "startup": (costs.startup, 5),
+    "memory": (costs.memory, 1),
+    "idle": (costs.idle, 20),
+    "size": (costs.size, 1),
 }
 
 

@@ -115,7 +115,7 @@ def slowly(fact: Callable[[], object], within: float, step: float = 0.05) -> Non
 
 def all_ready(site: Site, processes: int, within: float = 60) -> None:
     """Wait, seldom looking, until so many workers were ready."""
-    slowly(lambda: os.path.exists(site.database), within)
+    slowly(lambda: "event=supervisor_started" in site.log(), within)
     slowly(lambda: len(events(site, "worker_ready")) >= processes, within)
 
 
