@@ -111,7 +111,7 @@ def _still(done: list[list[str]]) -> list[float]:
 
 def soak(rounds: int) -> Iterator[Figure]:
     """A round: a process that is replaced after its only message."""
-    warm = max(rounds // 10, 50)
+    warm = max(rounds // 10, 200)
     with open_site() as site:
         site.handlers("def q(job): ...\n")
         site.configure(instance=PATIENT, q={"max_messages": 1, "processes": 2})
