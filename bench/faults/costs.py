@@ -25,8 +25,9 @@ STARTS = ("fork", "spawn")
 # Of 1 and 32 and 128 processes, from exec to ready, in seconds.
 READY_GOALS = {1: 0.3, 32: 0.8, 128: 1.5}
 IDLE_GOAL = 0.005
+SETTLE_SECONDS = 2.0
 # A worker looks after 10 ms, 20 ms, ... 5 s until it trusts that it is told: the first 10 s differ.
-SETTLE_SECONDS = 12.0
+TRUST_SECONDS = 12.0
 NOTICES = 30
 
 
@@ -56,7 +57,7 @@ def _configure(site: Site, processes: int, start: str) -> None:
 def _up(site: Site, processes: int, start: str) -> list[psutil.Process]:
     """Start a fleet; return its supervisor, its template where it has one, its workers.
 
-    All have settled down by then.
+    All have done what a start needs by then.
     """
     _configure(site, processes, start)
     site.start(ready=False)
@@ -104,6 +105,7 @@ def idle(rounds: int) -> Iterator[Figure]:
         for processes in FLEETS:
             with open_site() as site:
                 tree = _up(site, processes, start)
+                time.sleep(TRUST_SECONDS - SETTLE_SECONDS)
                 before, begun = _cpu_seconds(tree), time.monotonic()
                 time.sleep(rounds)
                 share = (_cpu_seconds(tree) - before) / (time.monotonic() - begun)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import psutil
 from supervised import Site, open_files
@@ -87,7 +89,10 @@ def reload(rounds: int) -> Iterator[Figure]:
     what = f"of {writer.written} messages, by {versions} versions of the code: lost"
     yield Figure("S15", what, [lost], "", {"worst": 0}, rounds)
     yield Figure("S15", "done twice", [len(done) - len(times)], "", {"worst": 0}, rounds)
-    yield Figure("S15", "half seconds without any", _still(done), "", {"worst": 0}, rounds)
+    moments = sorted(int(words[0]) / 1e9 for words in done)
+    pauses = [later - sooner for sooner, later in pairwise(moments)]
+    what = f"from one done to the next (least in any half second: {_least(moments)})"
+    yield Figure("S15", what, pauses, "ms", {"worst": 0.5})
     what = "pids that changed without need, workers that died"
     yield Figure("S15", what, [sum(faults)], "", {"worst": 0}, rounds)
 
@@ -101,12 +106,10 @@ def _version(site: Site, number: int) -> None:
     site.handlers(STAMP + CODE.format(version=number))
 
 
-def _still(done: list[list[str]]) -> list[float]:
-    """Count the half seconds in which nothing was done, and show the least of the others."""
-    halves = Counter(int(words[0]) // 500_000_000 for words in done)
-    inner = range(min(halves) + 1, max(halves))
-    print(f"     least done in half a second: {min(halves[half] for half in inner)}")
-    return [sum(halves[half] == 0 for half in inner)]
+def _least(moments: list[float]) -> int:
+    """Count the moments of the half second, wherever it begins, that has the fewest."""
+    begins = [moment for moment in moments if moment + 0.5 < moments[-1]]
+    return min(bisect(moments, begin + 0.5) - bisect(moments, begin) for begin in begins)
 
 
 def soak(rounds: int) -> Iterator[Figure]:
