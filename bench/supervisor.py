@@ -6,7 +6,9 @@
 Each starts real fleets in temporary folders ($TMPDIR says where) and prints a line a figure: its
 row, what it is, how many rounds, median, 95th percentile and worst, the target, and whether it
 holds. The status is 0 where all hold. Sites and some measures are those of the tests, so it needs
-`.[test]`. The machine should have nothing else to do. What a round is stands at each function.
+pytest; where rich is installed too (import-linter brings it), structlog imports it, and S27, S28
+are not those of brokerrun. The machine should have nothing else to do. What a round is stands at
+each function.
 
 row  NAME                row  NAME                 row  NAME               row  NAME
 S1   kill-supervisor     S8   poison               S15  reload             S28  memory
@@ -39,6 +41,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from faults import control, costs, deaths, loads, stops
@@ -103,6 +106,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="default: each its own number")
     given = parser.parse_args()
     compile_ours()
+    if find_spec("rich"):
+        print("     rich is installed, and structlog imports it: start-up and memory show that")
     names = list(FIGURES) if given.name == "all" else [given.name]
     held = [tell(name, given.rounds) for name in names]
     return 0 if all(held) else 1
