@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NET = 5.0  # longest sleep, were a notice lost
 _STEP = 0.02  # longest sleep where the kernel tells of nothing
 _FIRST_LOOK = 0.01  # after a notice whose commit is not to be seen yet
+_FIRST_PAUSE, _LAST_PAUSE = 0.0001, 0.005  # between looks for the commit of a notice
 _LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
 
 
@@ -33,8 +34,8 @@ class Waiter:
         """Sleep as `Store.wait_until` promises."""
         deadline = time.monotonic() + timeout
         deaf, in_vain = _LEAST_DEAF, False
+        seen = self._connection.data_version()
         while True:
-            seen = self._connection.data_version()
             watch = self._watching()
             left = deadline - time.monotonic()
             if probe():
@@ -45,12 +46,17 @@ class Waiter:
             if in_vain:  # the traffic of others: be deaf for a moment
                 if watch.sleep(min(deaf, left), fds):
                     return False
-                deaf, in_vain = min(deaf * 2, _MOST_DEAF), False
-                continue
-            longest = min(left, self._until_due(), self._soon)
-            if watch.wait(longest, fds) or self._await_commit(seen, fds):
+                deaf, in_vain, before = min(deaf * 2, _MOST_DEAF), False, seen
+                if watch.drain():  # most are of the commit that was seen; one may be of the next
+                    self._soon = _FIRST_LOOK
+                seen = self._connection.data_version()
+                if seen != before:
+                    continue
+            longest = min(deadline - time.monotonic(), self._until_due(), self._soon)
+            if watch.wait(longest, fds):
                 return False
-            in_vain = self._connection.data_version() != seen
+            before, seen = seen, self._version_after(seen, heard=watch.heard)
+            in_vain = seen != before
             self._look_again(watch.heard, in_vain)
             deaf = deaf if in_vain else _LEAST_DEAF
             self._connection.check_file()
@@ -89,11 +95,10 @@ class Waiter:
         else:
             self._soon = _FIRST_LOOK if heard else min(self._soon * 2, NET)
 
-    def _await_commit(self, seen: int, fds: Sequence[int]) -> bool:
-        """After a notice, look until its commit is there: the write precedes it. Tell of *fds*."""
-        pause = 0.0001
-        while pause <= 0.004 and self._connection.data_version() == seen:
-            if self._watching().sleep(pause, fds):
-                return True
-            pause *= 2
-        return False
+    def _version_after(self, seen: int, *, heard: bool) -> int:
+        """Look once, or after a notice until its commit is there: the write precedes it."""
+        version, pause = seen, _FIRST_PAUSE
+        while heard and version == seen and pause < _LAST_PAUSE:
+            time.sleep(pause)
+            version, pause = self._connection.data_version(), pause * 2
+        return version if heard else self._connection.data_version()

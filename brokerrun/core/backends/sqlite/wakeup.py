@@ -42,7 +42,7 @@ class LogWatch:
         ready = [fd for fd, _ in poll.poll(max(timeout, 0) * 1000)]
         self.heard = self._fd in ready
         if self.heard:
-            self._drain()
+            self.drain()
         return any(fd in ready for fd in fds)
 
     def sleep(self, seconds: float, fds: Sequence[int] = ()) -> bool:
@@ -51,6 +51,18 @@ class LogWatch:
         for fd in fds:
             poll.register(fd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
+
+    def drain(self) -> bool:
+        """Take what the kernel told since; return whether that was anything."""
+        if self._fd is None:
+            return False
+        try:
+            events = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return False
+        masks = (mask for _, mask, _, _ in _EVENT.iter_unpack(events))
+        self.lost = any(mask & _IN_IGNORED for mask in masks)
+        return True
 
     @property
     def hears(self) -> bool:
@@ -66,15 +78,6 @@ class LogWatch:
     def __del__(self) -> None:
         if getattr(self, "_fd", None) is not None:
             self.close()
-
-    def _drain(self) -> None:
-        if self._fd is not None:
-            try:
-                events = os.read(self._fd, 65536)
-            except BlockingIOError:
-                return
-            masks = (mask for _, mask, _, _ in _EVENT.iter_unpack(events))
-            self.lost = any(mask & _IN_IGNORED for mask in masks)
 
 
 def _inotify(path: str) -> int | None:
