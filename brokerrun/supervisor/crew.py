@@ -79,12 +79,17 @@ class Crew:
             elif self.paused and not place.stopping:
                 yield place, Signal.RETIRE
         if not (self.paused or self.gone or self.held):
+            holders: dict[int, list[Place]] = {}
+            for place in self.places:
+                if not place.leaving:
+                    holders.setdefault(place.number, []).append(place)
             for number in range(1, self.wanted + 1):
-                yield from self._hold(number, allot)
+                yield from self._hold(number, holders.get(number, []), allot)
 
-    def _hold(self, number: int, allot: Callable[[Crew, int], Place]) -> Steps:
+    def _hold(
+        self, number: int, holders: list[Place], allot: Callable[[Crew, int], Place]
+    ) -> Steps:
         """Keep one process of that number."""
-        holders = [p for p in self.places if p.number == number and not p.leaving]
         if len(holders) == 2:
             yield from self._hand_over(*holders)
         elif not holders:

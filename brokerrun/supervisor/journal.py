@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, log: Any, instance: str):
         self._log, self._instance, self._host = log, instance, socket.gethostname()
         self._waiting: deque[FleetEvent] = deque()
+        self._taken_at = time.monotonic()
 
     def debug(self, event: str, **facts: Any) -> None:
         """Log a detail; it is not kept."""
@@ -63,8 +64,11 @@ class Journal:
                 )
             )
 
-    def take(self) -> list[FleetEvent]:
-        """Take what was kept and is not yet stored; one thread does so."""
+    def take(self, after: float = 0.0) -> list[FleetEvent]:
+        """Take what was kept, *after* seconds since the last time; one thread does so."""
+        if time.monotonic() < self._taken_at + after:
+            return []
+        self._taken_at = time.monotonic()
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
 

@@ -51,6 +51,7 @@ from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
 
 TICK_SECONDS: Final = 0.2
+_EVENTS_SECONDS: Final = 0.2  # longest that an event waits for others
 _DRAIN_SECONDS: Final = 0.1
 _SOON_SECONDS: Final = 0.01
 _LEFTOVER_SECONDS: Final = 5.0
@@ -244,7 +245,7 @@ class Supervisor:
             self.waits.look()
             if (workers := self.fleet.roster.wanted()) != self.instance.workers:
                 self._put_instance(workers=workers)
-            self._keep_events()
+            self._keep_events(_EVENTS_SECONDS)
             self.lines.tell()
             if self.reloader is not None:
                 self.reloader.tick(time.monotonic())
@@ -257,8 +258,9 @@ class Supervisor:
     def _helpers(self) -> set[int]:
         return {self.reloader.pid} if self.reloader is not None else set()
 
-    def _keep_events(self) -> None:
-        if events := self.log.take():
+    def _keep_events(self, after: float = 0.0) -> None:
+        """Store what happened: together, for each write wakes every idle worker."""
+        if events := self.log.take(after):
             self.keeper.ask(lambda store: store.add_events(events))
 
     def _serve(self, seconds: float) -> None:
