@@ -1,0 +1,61 @@
+"""Workers, templates, supervisors and writers are killed, halted and stopped at random.
+
+Nothing promised is lost, nothing runs again but what a killed process had in hand, and the fleet
+is whole again soon.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from crash.chaos import Chaos, producer
+from crash.chaos_judge import Verdict, nothing_is_left
+from supervised import Site
+from support import eventually
+
+WHOLE_SECONDS = 2.0
+ROUND_SECONDS = 10.0
+
+
+def fire(site: Site, seed: int, seconds: float, rounds: int) -> Chaos:
+    """Strike in so many rounds, then let all come to its end."""
+    chaos = Chaos(site, seed)
+    chaos.begin()
+    with producer(site, seed):
+        for _ in range(rounds):
+            chaos.strike_for(seconds / rounds)
+    eventually(lambda: not waiting(site), 60)
+    assert site.stop() == 0
+    eventually(lambda: not chaos.left(), 2)
+    return chaos
+
+
+def waiting(site: Site) -> list[str]:
+    """List the queues in which there is something, but those of the dead."""
+    found = [stats.queue for stats in site.broker.queues() if stats.pending]
+    return [queue for queue in found if not queue.endswith(".dlq")]
+
+
+def judge(chaos: Chaos) -> None:
+    verdict = Verdict(chaos)
+    print(verdict.figures())
+    verdict.nothing_is_lost()
+    verdict.nothing_is_torn()
+    verdict.nobody_shares_a_message()
+    verdict.only_the_struck_repeat()
+    verdict.history_says_who_died()
+    nothing_is_left(chaos.site)
+    assert max(chaos.recoveries) < WHOLE_SECONDS
+
+
+def test_eight_seconds_of_faults_lose_nothing_and_repeat_what_was_in_hand(site: Site) -> None:
+    judge(fire(site, seed=1, seconds=8, rounds=2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_minutes_of_faults_lose_nothing_and_repeat_what_was_in_hand(site: Site) -> None:
+    seconds = float(os.environ.get("CHAOS_SECONDS", "600"))
+    seed = int(os.environ.get("CHAOS_SEED", "2"))
+    judge(fire(site, seed, seconds, max(round(seconds / ROUND_SECONDS), 1)))
