@@ -102,6 +102,7 @@ QUEUES: Final = ("peek", "move", "one", "two", "child")
 PRODUCER = """
 import os, random, select, sys, time
 from brokerrun import Broker
+KINDS = ["fails", *["ok"] * 30]
 database, promised, pause, seed, *queues = sys.argv[1:]
 dice, due = random.Random(int(seed)), time.monotonic()
 with Broker(database) as broker, open(promised, "ab", buffering=0) as file:
@@ -316,8 +317,8 @@ class Chaos:
             self.faults["second"] += 1
 
     def _hangup(self) -> bool:
-        if not children_of(self.site.supervisor.pid):
-            return False  # it does not hear it yet
+        if not _title(self.site.supervisor.pid).startswith("brokerrun: sup"):
+            return False
         self.site.supervisor.send_signal(signal.SIGHUP)
         return True
 
@@ -366,8 +367,8 @@ class Chaos:
 
 
 @contextmanager
-def producer(site: Site, seed: int, pause: float = 0.05) -> Iterator[None]:
-    """Have another process write four messages every *pause* seconds, and note what is promised."""
+def producer(site: Site, seed: int, pause: float = 0.1) -> Iterator[None]:
+    """Have a process write 34 messages every *pause* seconds, and note what is promised."""
     command = [sys.executable, "-c", PRODUCER, site.database, str(site.folder / "promised")]
     process = subprocess.Popen([*command, str(pause), str(seed), *QUEUES], stdin=subprocess.PIPE)
     try:

@@ -41,6 +41,10 @@ class Owner:
     def in_hand(self) -> bool:
         return self.runs[-1].outcome is None
 
+    @property
+    def was_stopping(self) -> bool:
+        return any(strike.stopping for strike in self.strikes)
+
 
 class Verdict:
     """Reads the notes of the handlers, the queues and the history, once all is over."""
@@ -121,10 +125,10 @@ class Verdict:
         for attempt in (each for rows in self.history.values() for each in rows):
             assert self._is_just(attempt, killed, lost), attempt
         for owner in self.owners.values():
-            run, burns = owner.runs[-1], [s for s in owner.strikes if s.kind != "second"]
-            rows = [a for a in self.history[run.message] if a.pid == owner.pid]
-            if owner.in_hand and burns and not any(s.stopping for s in owner.strikes):
-                assert [row.outcome for row in rows] in (["died"], ["lost"]), (run, rows)
+            run, kinds = owner.runs[-1], {strike.kind for strike in owner.strikes}
+            if owner.in_hand and kinds & {"kill", "supervisor"} and not owner.was_stopping:
+                said = [a.outcome for a in self.history[run.message] if a.pid == owner.pid]
+                assert [each for each in said if each != "failed"] in (["died"], ["lost"]), run
 
     def _is_just(self, attempt: Attempt, killed: set[int], lost: set[int]) -> bool:
         if attempt.outcome == "failed":

@@ -7,6 +7,7 @@ is whole again soon.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from crash.chaos import Chaos, producer
@@ -46,6 +47,7 @@ def judge(chaos: Chaos) -> None:
     verdict.only_the_struck_repeat()
     verdict.history_says_who_died()
     nothing_is_left(chaos.site)
+    assert set(chaos.exits) <= {0, -signal.SIGKILL}
     assert max(chaos.recoveries) < WHOLE_SECONDS
 
 
