@@ -108,10 +108,11 @@ dice, due = random.Random(int(seed)), time.monotonic()
 with Broker(database) as broker, open(promised, "ab", buffering=0) as file:
     while not select.select([sys.stdin], [], [], max(due - time.monotonic(), 0))[0]:
         due += float(pause)
-        for _ in range(4):
-            kind = "fails" if dice.random() < 0.03 else "ok"
-            ident = broker.write(dice.choice(queues), f"p:{dice.randint(1, 50)}:{kind}")
-            file.write(f"{ident}\\n".encode())
+        for queue in queues:
+            most, number = (50, 2) if queue in ("move", "child") else (3, 10)
+            bodies = [f"p:{dice.randint(1, most)}:{dice.choice(KINDS)}" for _ in range(number)]
+            idents = broker.write_many(queue, bodies)
+            file.write("".join(f"{ident}\\n" for ident in idents).encode())
 """
 LINES: Final = 40  # of a command that is killed while it writes
 MARK: Final = "CHAOS_SITE"
@@ -306,7 +307,7 @@ class Chaos:
             return False  # until then Python lets the signal end it
         self._ending = True
         self.site.supervisor.send_signal(signal.SIGTERM)
-        if self.dice.random() < 0.5:
+        if self.faults["end"] % 2 == 0:
             self._later(0, 0.05, self._end_at_once)
         return True
 
