@@ -109,7 +109,7 @@ with Broker(database) as broker, open(promised, "ab", buffering=0) as file:
     while not select.select([sys.stdin], [], [], max(due - time.monotonic(), 0))[0]:
         due += float(pause)
         for queue in queues:
-            most, number = (50, 2) if queue in ("move", "child") else (3, 10)
+            most, number = (50, 1) if queue in ("move", "child") else (3, 8)
             bodies = [f"p:{dice.randint(1, most)}:{dice.choice(KINDS)}" for _ in range(number)]
             idents = broker.write_many(queue, bodies)
             file.write("".join(f"{ident}\\n" for ident in idents).encode())
@@ -291,7 +291,7 @@ class Chaos:
         templates = [pid for pid in children if _title(pid) == "brokerrun: template"]
         for pid in templates:
             _send(pid, signal.SIGKILL)
-        self._note("template", [])
+            self._note("template", [])
         return bool(templates)
 
     def _supervisor(self) -> None:
@@ -369,7 +369,7 @@ class Chaos:
 
 @contextmanager
 def producer(site: Site, seed: int, pause: float = 0.1) -> Iterator[None]:
-    """Have a process write 34 messages every *pause* seconds, and note what is promised."""
+    """Have a process write 26 messages every *pause* seconds, and note what is promised."""
     command = [sys.executable, "-c", PRODUCER, site.database, str(site.folder / "promised")]
     process = subprocess.Popen([*command, str(pause), str(seed), *QUEUES], stdin=subprocess.PIPE)
     try:

@@ -17,6 +17,7 @@ from support import eventually
 
 WHOLE_SECONDS = 2.0
 ROUND_SECONDS = 10.0
+DRAIN_SECONDS = 60.0
 SEED = 1325  # brings each kind of fault among the first sixteen
 
 
@@ -27,7 +28,7 @@ def fire(site: Site, seed: int, seconds: float, rounds: int) -> Chaos:
     with producer(site, seed):
         for _ in range(rounds):
             chaos.strike_for(seconds / rounds)
-    eventually(lambda: not waiting(site), 60)
+    eventually(lambda: not waiting(site), DRAIN_SECONDS)
     assert site.stop() == 0
     eventually(lambda: not chaos.left(), 2)
     return chaos
