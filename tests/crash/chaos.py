@@ -109,8 +109,10 @@ with Broker(database) as broker, open(promised, "ab", buffering=0) as file:
     while not select.select([sys.stdin], [], [], max(due - time.monotonic(), 0))[0]:
         due += float(pause)
         for queue in queues:
-            most, number = (50, 1) if queue in ("move", "child") else (3, 8)
-            bodies = [f"p:{dice.randint(1, most)}:{dice.choice(KINDS)}" for _ in range(number)]
+            most, number, long = (50, 1, 40) if queue in ("move", "child") else (3, 8, 800)
+            times = [dice.randint(1, most) for _ in range(number)]
+            times = [1100 if dice.randrange(long) == 0 else each for each in times]
+            bodies = [f"p:{each}:{dice.choice(KINDS)}" for each in times]
             idents = broker.write_many(queue, bodies)
             file.write("".join(f"{ident}\\n" for ident in idents).encode())
 """
@@ -148,14 +150,14 @@ class Chaos:
         self.site, self.dice = site, random.Random(seed)
         self.strikes: list[Strike] = []
         self.faults: Counter[str] = Counter()
-        self.recoveries: list[float] = []
+        self.recoveries: list[tuple[float, str]] = []  # seconds, and after which fault
         self.exits: Counter[int] = Counter()
         self.writers: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._deck: list[str] = []
         self._due: list[tuple[float, Callable[[], object]]] = []
         self._ending = False
         self._talks: list[socket.socket] = []
-        self._last = time.monotonic()
+        self._last, self._kind = time.monotonic(), ""
 
     def begin(self) -> None:
         (self.site.folder / "hands").mkdir()
@@ -210,7 +212,7 @@ class Chaos:
             self._talks.pop().close()
         eventually(self._restore, 20)
         eventually(self.whole, 20)
-        self.recoveries.append(time.monotonic() - self._last)
+        self.recoveries.append((time.monotonic() - self._last, self._kind))
         eventually(lambda: not self.zombies(), 2)
 
     def _restore(self) -> bool:
@@ -259,7 +261,7 @@ class Chaos:
         kind = self._deck.pop()
         if getattr(self, f"_{kind}")() is not False:
             self.faults[kind] += 1
-            self._last = time.monotonic()
+            self._last, self._kind = time.monotonic(), kind
 
     def _kill(self) -> bool:
         return self._signal_worker(signal.SIGKILL)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import connect
+from statistics import median
 
 from crash.chaos import LINES, QUEUES, Chaos, Strike
 from supervised import Site
@@ -152,6 +153,7 @@ class Verdict:
         strikes = Counter(strike.kind for strike in self.chaos.strikes)
         worst = max((self.count(strike) for strike in self.chaos.strikes), default=0)
         runs, recoveries = sum(map(len, self.runs.values())), self.chaos.recoveries
+        seconds = [each for each, _ in recoveries]
         by_kind = "; ".join(
             f"{kind}: {number} strikes, {in_hand[kind]} in hand, {repeated[kind]} repeated"
             for kind, number in strikes.items()
@@ -162,7 +164,8 @@ class Verdict:
             f"{len(self.repeats)} repeats ({sum(r.outcome == 'done' for r in self.repeats)} "
             f"after their end), worst of one strike {worst}, {len(self.dead)} dead\n"
             f"exit statuses {dict(self.chaos.exits)}\n"
-            f"{len(recoveries)} recoveries, worst {max(recoveries):.2f} s"
+            f"{len(recoveries)} recoveries, median {median(seconds):.2f} s, "
+            f"worst {max(recoveries)[0]:.2f} s after {max(recoveries)[1]!r}"
         )
 
 

@@ -55,7 +55,7 @@ def judge(chaos: Chaos) -> None:
 def test_eight_seconds_of_faults_lose_nothing_and_repeat_what_was_in_hand(site: Site) -> None:
     chaos = fire(site, seed=SEED, seconds=7.5, rounds=3)
     judge(chaos)
-    assert min(chaos.recoveries) < WHOLE_SECONDS  # the others too, where nobody else is at work
+    assert min(chaos.recoveries)[0] < WHOLE_SECONDS  # the others too, where nobody else is at work
 
 
 @pytest.mark.slow
@@ -65,4 +65,4 @@ def test_minutes_of_faults_lose_nothing_and_repeat_what_was_in_hand(site: Site) 
     seed = int(os.environ.get("CHAOS_SEED", "2"))
     chaos = fire(site, seed, seconds, max(round(seconds / ROUND_SECONDS), 1))
     judge(chaos)
-    assert max(chaos.recoveries) < WHOLE_SECONDS
+    assert max(chaos.recoveries)[0] < WHOLE_SECONDS
