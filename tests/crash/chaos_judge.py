@@ -149,7 +149,8 @@ class Verdict:
         """Say what was done to the fleet and what came of it."""
         struck = [owner for owner in self.owners.values() if owner.strikes]
         in_hand = Counter(owner.strikes[0].kind for owner in struck if owner.in_hand)
-        repeated = Counter(self.owners[run.owner].strikes[0].kind for run in self.repeats)
+        blamed = [self.owners[run.owner].strikes for run in self.repeats]
+        repeated = Counter(found[0].kind if found else "nothing" for found in blamed)
         strikes = Counter(strike.kind for strike in self.chaos.strikes)
         worst = max((self.count(strike) for strike in self.chaos.strikes), default=0)
         runs, recoveries = sum(map(len, self.runs.values())), self.chaos.recoveries
