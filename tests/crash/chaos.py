@@ -373,14 +373,14 @@ class Chaos:
 def producer(site: Site, seed: int, pause: float = 0.1) -> Iterator[None]:
     """Have a process write 26 messages every *pause* seconds, and note what is promised."""
     command = [sys.executable, "-c", PRODUCER, site.database, str(site.folder / "promised")]
-    process = subprocess.Popen([*command, str(pause), str(seed), *QUEUES], stdin=subprocess.PIPE)
-    try:
-        yield
-        process.communicate(timeout=10)
-    finally:
-        process.kill()
-        status = process.wait()
-    assert status == 0, "the producer could not write"
+    command += [str(pause), str(seed), *QUEUES]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            yield
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 0, "the producer could not write"
 
 
 def _send(pid: int, signum: int) -> None:
