@@ -96,6 +96,7 @@ class Supervisor:
         self.waits = Waits()
         self.reloading: Reload | None = None
         self._hung_up = False
+        self._turned: set[str] = set()  # the workers that were paused or resumed in this run
 
     def run(self, slots_fd: int) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -170,12 +171,16 @@ class Supervisor:
             self.log.info("messages_recovered", count=done[0])
 
     def _recall_pauses(self) -> None:
-        """Pause and resume as it was said before the last end: that goes before the file."""
+        """Pause and resume as it was said before the last end: that goes before the file.
+
+        What is said while we read it goes before both.
+        """
         name, host = self.name, self.instance.host
 
         def heard(said: dict[str, bool]) -> None:
             for crew in self.fleet.roster.crews.values():
-                crew.paused = said.get(crew.spec.name, crew.paused)
+                if crew.spec.name not in self._turned:
+                    crew.paused = said.get(crew.spec.name, crew.paused)
 
         self.keeper.ask(lambda store: store.pauses(name, host), heard)
 
@@ -372,6 +377,7 @@ class Supervisor:
     ) -> None:
         """Let these workers take nothing, or take again; *then* comes when that is stored."""
         words = {crew.spec.name: paused for crew in crews}
+        self._turned |= words.keys()
         for crew in crews:
             crew.paused, crew.reason = paused, why
             event = "worker_paused" if paused else "worker_resumed"
