@@ -8,7 +8,6 @@ what they held from their slots.
 from __future__ import annotations
 
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -37,6 +36,7 @@ from brokerrun.supervisor.processes import (
     boot_number,
     end_leftovers,
     hear,
+    open_many_files,
     wake_pipe,
 )
 from brokerrun.supervisor.reload import Reload
@@ -112,7 +112,7 @@ class Supervisor:
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
         os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
-        _open_many_files()
+        open_many_files()
         self._hear_signals()
         policies = self.config.policies()
         self.keeper = Keeper(self.database, self.guardian, policies, self.config.instance.history)
@@ -442,9 +442,3 @@ class Supervisor:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)
         sys.stdout.flush()
-
-
-def _open_many_files() -> None:
-    """Each worker costs two descriptors here: take what the hard limit allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
