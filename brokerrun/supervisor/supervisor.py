@@ -91,11 +91,10 @@ class Supervisor:
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
-        self._drained = self._failed = False
+        self._drained = self._failed = self._hung_up = False
         self._mark = 0
         self.waits = Waits()
         self.reloading: Reload | None = None
-        self._hung_up = False
         self._turned: set[str] = set()  # the workers that were paused or resumed in this run
 
     def run(self, slots_fd: int) -> int:
