@@ -310,13 +310,14 @@ class Chaos:
         self._ending = True
         self.site.supervisor.send_signal(signal.SIGTERM)
         if self.faults["end"] % 2 == 0:
-            self._later(0, 0.05, self._end_at_once)
+            supervisor = self.site.supervisor
+            self._later(0, 0.05, lambda: self._end_at_once(supervisor))
         return True
 
-    def _end_at_once(self) -> None:
-        if self.site.supervisor.poll() is None:
+    def _end_at_once(self, supervisor: subprocess.Popen[bytes]) -> None:
+        if supervisor.poll() is None:
             self._note("second", self._fleet())
-            self.site.supervisor.send_signal(signal.SIGTERM)
+            supervisor.send_signal(signal.SIGTERM)
             self.faults["second"] += 1
 
     def _hangup(self) -> bool:
