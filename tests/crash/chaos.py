@@ -28,6 +28,7 @@ from support import eventually
 from brokerrun.errors import NotRunning
 from brokerrun.supervisor.config import load
 from brokerrun.supervisor.control import ask
+from brokerrun.supervisor.processes import is_stopped
 from brokerrun.supervisor.status import instance_of
 from brokerrun.supervisor.strays import children_of
 
@@ -297,12 +298,19 @@ class Chaos:
         return bool(templates)
 
     def _supervisor(self) -> None:
-        fleet = self._fleet()
+        family = self._halted_family()
         self.site.supervisor.kill()
-        self._note("supervisor", fleet)
+        self._note("supervisor", family)
         self.site.supervisor.wait()
         self._ending = True
         self._start()
+
+    def _halted_family(self) -> list[int]:
+        """Stop the supervisor, so that no child of its gets to work unseen, and list them."""
+        supervisor = self.site.supervisor
+        supervisor.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_stopped(supervisor.pid) or supervisor.poll() is not None)
+        return children_of(supervisor.pid)
 
     def _end(self) -> bool:
         if self._ending or not _title(self.site.supervisor.pid).startswith("brokerrun: sup"):
@@ -316,8 +324,9 @@ class Chaos:
 
     def _end_at_once(self, supervisor: subprocess.Popen[bytes]) -> None:
         if supervisor.poll() is None:
-            self._note("second", self._fleet())
+            self._note("second", self._halted_family())
             supervisor.send_signal(signal.SIGTERM)
+            supervisor.send_signal(signal.SIGCONT)
             self.faults["second"] += 1
 
     def _hangup(self) -> bool:

@@ -117,7 +117,7 @@ class Verdict:
         assert not innocent, f"ran again, and nobody had killed their processes: {innocent}"
         early = [run for run in self.repeats if run is not self.owners[run.owner].runs[-1]]
         assert not early, f"ran again, and their processes had begun another since: {early}"
-        for strike in self.chaos.strikes:
+        for strike in self.chaos.strikes:  # of a supervisor: each of its workers has one in hand
             assert self.count(strike) <= len(strike.pids), strike
 
     def history_says_who_died(self) -> None:
