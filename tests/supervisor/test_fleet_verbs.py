@@ -117,6 +117,23 @@ def test_a_kill_at_any_moment_of_scaling_loses_nothing(site: Site) -> None:
     assert len(done) <= len(bodies) + 20 * 30  # each process repeats one at most
 
 
+@pytest.mark.parametrize("boot_timeout", ["1s", "30s"])
+def test_who_was_never_started_for_want_of_a_template_can_go(site: Site, boot_timeout: str) -> None:
+    site_of(site, q={"boot_timeout": boot_timeout})
+    before = site.pids("q")
+    site.handlers("1 / 0\n")
+    os.kill(site.templates()[0], signal.SIGKILL)
+    eventually(lambda: "ZeroDivisionError" in site.log(), 10)
+    site.begin("scale", "q=60")
+    eventually(lambda: len(states(site)) == 60)
+    if boot_timeout == "1s":
+        eventually(lambda: "worker_boot_timeout" in site.log())
+    does(site, "scale", "q=1")
+    eventually(lambda: site.pids("q") == before)
+    assert len(site.workers("q")) == 1
+    assert site.stop() == 0
+
+
 WRONG = {
     "nobody=2": "no worker 'nobody'",
     "q=many": "expected a number like 4, +2 or -1, got 'many'",
