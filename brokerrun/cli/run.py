@@ -163,7 +163,7 @@ def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: boo
 
     # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
     # no signal, and a stop that came so early would be lost.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    _hold_signals()
     reading = read(config)
     faults = reading.faults + _undefined(reading)
     if reading.config is None or faults:
@@ -196,6 +196,12 @@ def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watc
     except Unimportable as refused:
         faults = placed(reading, refused.faults)
         raise ConfigError([fault.text(config.path) for fault in sorted(faults)]) from refused
+    finally:  # Python takes its handlers down before it ends: one that came then would end us
+        _hold_signals()
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 @cli.command()

@@ -381,7 +381,10 @@ class Fleet:
     # ------------------------------------------------------------------------------ what is in hand
 
     def _seen(self, place: Place) -> InHand | None:
-        seen = self.slots[place.index].read() if self.slots is not None else None
+        """Read its slot; a place that was not asked for since its last death may have none."""
+        if self.slots is None or not place.owner:
+            return None
+        seen = self.slots[place.index].read()
         return seen if seen is not None and seen.owner == place.owner else None
 
     def _look_at(self, place: Place, seen: InHand | None) -> None:

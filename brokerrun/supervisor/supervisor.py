@@ -8,7 +8,6 @@ what they held from their slots.
 from __future__ import annotations
 
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -37,6 +36,7 @@ from brokerrun.supervisor.processes import (
     boot_number,
     end_leftovers,
     hear,
+    open_many_files,
     wake_pipe,
 )
 from brokerrun.supervisor.reload import Reload
@@ -92,11 +92,11 @@ class Supervisor:
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
-        self._drained = self._failed = False
+        self._drained = self._failed = self._hung_up = False
         self._mark = 0
         self.waits = Waits()
         self.reloading: Reload | None = None
-        self._hung_up = False
+        self._turned: set[str] = set()  # the workers that were paused or resumed in this run
 
     def run(self, slots_fd: int) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -112,7 +112,7 @@ class Supervisor:
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
         os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
-        _open_many_files()
+        open_many_files()
         self._hear_signals()
         policies = self.config.policies()
         history = self.config.instance.history
@@ -172,12 +172,16 @@ class Supervisor:
             self.log.info("messages_recovered", count=done[0])
 
     def _recall_pauses(self) -> None:
-        """Pause and resume as it was said before the last end: that goes before the file."""
+        """Pause and resume as it was said before the last end: that goes before the file.
+
+        What is said while we read it goes before both.
+        """
         name, host = self.name, self.instance.host
 
         def heard(said: dict[str, bool]) -> None:
             for crew in self.fleet.roster.crews.values():
-                crew.paused = said.get(crew.spec.name, crew.paused)
+                if crew.spec.name not in self._turned:
+                    crew.paused = said.get(crew.spec.name, crew.paused)
 
         self.keeper.ask(lambda store: store.pauses(name, host), heard)
 
@@ -375,6 +379,7 @@ class Supervisor:
     ) -> None:
         """Let these workers take nothing, or take again; *then* comes when that is stored."""
         words = {crew.spec.name: paused for crew in crews}
+        self._turned |= words.keys()
         for crew in crews:
             crew.paused, crew.reason = paused, why
             event = "worker_paused" if paused else "worker_resumed"
@@ -439,9 +444,3 @@ class Supervisor:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)
         sys.stdout.flush()
-
-
-def _open_many_files() -> None:
-    """Each worker costs two descriptors here: take what the hard limit allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

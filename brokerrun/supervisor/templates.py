@@ -21,6 +21,7 @@ from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.strays import MARK
 
 _OVERDUE: Final = "the import took longer than boot_timeout"
+_ENDED: Final = "the process that forks workers ended"
 _PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 Group = list[HandlerPlace]
 _ENCODE = msgspec.json.encode
@@ -145,6 +146,7 @@ class Templates:
         self._broken: dict[str, str] = {}  # imports that failed since the start, likewise
         self._patience = {s.name: s.boot_timeout for s in config.workers}
         self._failures: dict[str, int] = {}  # in a row, by the first worker of the group
+        self._again: set[str] = set()  # likewise, started once more before anything is served
         self._starts: list[tuple[float, Group]] = []
 
     def anew(self, config: Config) -> Templates:
@@ -261,12 +263,12 @@ class Templates:
     def _lose(self, template: Template, group: Group, why: str) -> None:
         faults = template.faults()
         if not self.serving:
-            self._refused += faults
+            self._lose_early(group, faults)
             return
         failed = self._failures.get(group[0].worker, 0)
         self._failures[group[0].worker] = failed + 1
         pause = _PAUSES[min(failed, len(_PAUSES) - 1)]
-        fault = faults[0][1] if faults else "the process that forks workers ended"
+        fault = faults[0][1] if faults else _ENDED
         if faults:
             self._broken[group[0].worker] = f"{', '.join(template.workers)}: {fault}"
         self._log.error(
@@ -274,6 +276,15 @@ class Templates:
         )
         self._starts.append((time.monotonic() + pause, group))
         self._tell_lost(template, fault)
+
+    def _lose_early(self, group: Group, faults: list[tuple[str, str]]) -> None:
+        """Start it once more: somebody may have killed it. Twice is the doing of its imports."""
+        first = group[0].worker
+        if first in self._again:
+            self._refused += faults or [("", _ENDED)]
+        else:
+            self._again.add(first)
+            self._start(group)
 
     def _drop(self, template: Template) -> None:
         self._selector.unregister(template)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 from supervised import Site, gone, lives
 from support import eventually
+
+from brokerrun.supervisor.config import load
+from brokerrun.supervisor.control import ask
+from brokerrun.supervisor.status import instance_of
 
 ONE = """
     def q(job):
@@ -109,6 +117,23 @@ def test_a_kill_at_any_moment_of_scaling_loses_nothing(site: Site) -> None:
     assert len(done) <= len(bodies) + 20 * 30  # each process repeats one at most
 
 
+@pytest.mark.parametrize("boot_timeout", ["1s", "30s"])
+def test_who_was_never_started_for_want_of_a_template_can_go(site: Site, boot_timeout: str) -> None:
+    site_of(site, q={"boot_timeout": boot_timeout})
+    before = site.pids("q")
+    site.handlers("1 / 0\n")
+    os.kill(site.templates()[0], signal.SIGKILL)
+    eventually(lambda: "ZeroDivisionError" in site.log(), 10)
+    site.begin("scale", "q=60")
+    eventually(lambda: len(states(site)) == 60)
+    if boot_timeout == "1s":
+        eventually(lambda: "worker_boot_timeout" in site.log())
+    does(site, "scale", "q=1")
+    eventually(lambda: site.pids("q") == before)
+    assert len(site.workers("q")) == 1
+    assert site.stop() == 0
+
+
 WRONG = {
     "nobody=2": "no worker 'nobody'",
     "q=many": "expected a number like 4, +2 or -1, got 'many'",
@@ -184,6 +209,33 @@ def test_a_pause_survives_a_killed_supervisor_and_so_does_a_resume(site: Site) -
     site.start(ready=False)
     eventually(lambda: states(site, "q") == ["idle"], 10)
     assert states(site, "other") == ["paused"]
+
+
+@pytest.mark.parametrize(("before", "said"), [("pause", "resume"), ("resume", "pause")])
+def test_what_is_said_during_the_start_goes_before_what_was_said_before_it(
+    site: Site, before: str, said: str
+) -> None:
+    site_of(site, q={})
+    instance = instance_of(load(site.config))
+    assert instance is not None
+    ask(instance.socket, {"do": before, "names": ["q"]}, 10)
+    site.stop()
+    known = len(site.log())
+    with closing(sqlite3.connect(site.database, isolation_level=None)) as other:
+        other.execute("begin immediate")  # so that the start takes its time
+        site.start(ready=False)
+        eventually(lambda: os.path.exists(instance.socket), 10)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(instance.socket)
+            connection.sendall(json.dumps({"do": said, "names": ["q"]}).encode() + b"\n")
+            eventually(lambda: f"worker_{said.rstrip('e')}ed" in site.log()[known:], 4)
+        other.execute("rollback")
+    wanted = ["paused" if said == "pause" else "idle"]
+    eventually(lambda: (site.status() or {}).get("state") == "up", 10)
+    eventually(lambda: states(site) == wanted)
+    site.stop(signal.SIGKILL)
+    site.start(ready=False)
+    eventually(lambda: states(site) == wanted, 10)
 
 
 def test_a_drain_of_one_worker_empties_its_queue_and_pauses_it(site: Site) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -125,3 +127,63 @@ def test_a_second_term_ends_deaf_workers_in_time_twenty_times(site: Site) -> Non
     worst = hurried(site, 20)
     print(f"worst {worst:.3f} s")
     assert worst < HURRY_SECONDS
+
+
+# Signals its own process when Python takes it down: its handlers are gone by then.
+LATE = """
+import os, signal, sys
+from brokerrun.cli.run import main
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), signum=int(sys.argv.pop())):
+        kill(pid, signum)
+
+late = Late()
+main()
+"""
+EARLY = """
+import os, signal, sys
+from brokerrun.cli.run import main
+from brokerrun.supervisor import supervisor
+
+adopt = supervisor.adopt_orphans
+
+def early():  # before it hears signals
+    os.kill(os.getpid(), signal.SIGHUP)
+    adopt()
+
+supervisor.adopt_orphans = early
+main()
+"""
+
+
+def up_by(site: Site, program: str, *arguments: str) -> None:
+    with open(site.folder / "log", "ab") as log:
+        site.adopted(
+            subprocess.Popen(
+                [sys.executable, "-c", program, "up", "-c", site.config, *arguments],
+                stdout=log,
+                stderr=log,
+            )
+        )
+    eventually(lambda: "supervisor_started" in site.log(), 10)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_all_is_done_does_not_change_the_exit_status(
+    site: Site, signum: signal.Signals
+) -> None:
+    site.handlers(HANDLERS)
+    site.configure(q={})
+    up_by(site, LATE, str(int(signum)))
+    assert site.stop() == 0
+    assert "supervisor_stopped" in site.log()
+
+
+def test_a_hang_up_during_the_start_does_not_end_it(site: Site) -> None:
+    site.handlers(HANDLERS)
+    site.configure(q={})
+    up_by(site, EARLY)
+    site.write("q", "m")
+    site.noted("done m 1")
+    assert site.stop() == 0
