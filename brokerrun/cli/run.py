@@ -187,15 +187,16 @@ def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watc
 
     from brokerrun.supervisor.check import placed
     from brokerrun.supervisor.logs import set_up_logs
-    from brokerrun.supervisor.supervisor import Supervisor, Unimportable
+    from brokerrun.supervisor.supervisor import Supervisor
+    from brokerrun.supervisor.templates import Unimportable
 
     config = replace(reading.config, instance=replace(reading.config.instance, log_level=log_level))
     set_up_logs(config.instance.log, log_level)
     try:
         return Supervisor(config, drain=drain, watch=watch).run(slots_fd)
     except Unimportable as refused:
-        faults = placed(reading, refused.faults)
-        raise ConfigError([fault.text(config.path) for fault in sorted(faults)]) from refused
+        faults = [fault.text(config.path) for fault in sorted(placed(reading, refused.faults))]
+        raise ConfigError(faults + [trace.rstrip() for trace in refused.traces]) from refused
     finally:  # Python takes its handlers down before it ends: one that came then would end us
         _hold_signals()
 

@@ -46,7 +46,7 @@ from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.strays import MARK, end_marked
 from brokerrun.supervisor.systemd import Facts, ServiceManager, describe
-from brokerrun.supervisor.templates import Templates
+from brokerrun.supervisor.templates import Templates, Unimportable
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
 
@@ -62,14 +62,6 @@ _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave witho
 _RELOAD_SECONDS: Final = 120.0
 DIED: Final = 4
 FAILED: Final = 70
-
-
-class Unimportable(Exception):
-    """Handlers that cannot be imported at the first start: (worker, reason)."""
-
-    def __init__(self, faults: list[tuple[str, str]]):
-        super().__init__(str(faults))
-        self.faults = faults
 
 
 class Supervisor:
@@ -108,38 +100,20 @@ class Supervisor:
             Unimportable: A handler cannot be imported; nothing was claimed.
             StoreError: The store cannot be used.
         """
-        path = slots_path(self.database, self.name)
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
         os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
         open_many_files()
         self._hear_signals()
         policies = self.config.policies()
-        history = self.config.instance.history
-        self.keeper = Keeper(self.database, self.guardian, policies, history, self.log)
-        self._watch(self.keeper.fd, self.keeper.answers)
-        self.fleet = Fleet(
-            self.config,
-            self.selector,
-            self.keeper,
-            path,
-            self.log,
-            looped=self._looped,
-            helpers=self._helpers,
-        )
-        self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
-        self._emptied = Emptied(self.keeper, self.fleet.roster.served)
-        self.keeper.start()
+        self._set_up(policies)
         control = None
         try:
             control = self._listen()
             self.fleet.templates.start()
             self._recall_pauses()
             self._recover(slots_fd, policies)
-            if not self._until(self.fleet.templates.imported, self._boot_timeout()):
-                raise Unimportable(self._slow_imports())
-            if faults := self.fleet.templates.faults() if not self.stopping else []:
-                raise Unimportable(faults)
+            self._await_imports()
             if not self.stopping:
                 self.keeper.schedule(self.config.schedules, once=self.drain)
                 slots = max(len(self.fleet.roster.places), 1)
@@ -150,6 +124,23 @@ class Supervisor:
             self._leave(control)
 
     # -------------------------------------------------------------------------------- starting
+
+    def _set_up(self, policies: dict[str, Any]) -> None:
+        history = self.config.instance.history
+        self.keeper = Keeper(self.database, self.guardian, policies, history, self.log)
+        self._watch(self.keeper.fd, self.keeper.answers)
+        self.fleet = Fleet(
+            self.config,
+            self.selector,
+            self.keeper,
+            slots_path(self.database, self.name),
+            self.log,
+            looped=self._looped,
+            helpers=self._helpers,
+        )
+        self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
+        self._emptied = Emptied(self.keeper, self.fleet.roster.served)
+        self.keeper.start()
 
     def _recover(self, slots_fd: int, policies: dict[str, Any]) -> None:
         """End what our predecessor left running, then settle what it held. In that order."""
@@ -194,12 +185,13 @@ class Supervisor:
             self._serve(0.05)
         return True
 
-    def _boot_timeout(self) -> float:
-        return max(spec.boot_timeout for spec in self.config.workers)
-
-    def _slow_imports(self) -> list[tuple[str, str]]:
-        why = f"the import took over {self._boot_timeout():g} s"
-        return [(worker, why) for worker in self.fleet.templates.slow()]
+    def _await_imports(self) -> None:
+        templates, patience = self.fleet.templates, max(s.boot_timeout for s in self.config.workers)
+        if not self._until(templates.imported, patience):
+            why = f"the import took over {patience:g} s"
+            raise Unimportable([(worker, why) for worker in templates.slow()], templates.traces())
+        if faults := [] if self.stopping else templates.faults():
+            raise Unimportable(faults, templates.traces())
 
     def _listen(self) -> ControlServer:
         spec = self.config.instance

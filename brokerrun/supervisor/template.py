@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 
 import msgspec
@@ -92,7 +93,7 @@ def load(
             import_module(module)
         except BaseException as error:
             faults.append(("", f"cannot import {module!r}: {type(error).__name__}: {error}"))
-            traces.append(trace(error))
+            traces += _users_trace(error)
     for wanted in setup.handlers:
         begin(wanted.worker)
         try:
@@ -100,8 +101,21 @@ def load(
         except HandlerFault as fault:
             faults.append((wanted.worker, str(fault)))
             if fault.__cause__ is not None:
-                traces.append(trace(fault.__cause__))
+                traces += _users_trace(fault.__cause__)
     return handlers, faults, list(dict.fromkeys(traces))[:_MOST_TRACES]
+
+
+def _users_trace(error: BaseException) -> list[str]:
+    """Return the traceback from the first line of the user's on; nothing where there is none."""
+    step = error.__traceback__
+    while step is not None and _is_import(step.tb_frame):
+        step = step.tb_next
+    return [trace(error.with_traceback(step))] if step is not None else []
+
+
+def _is_import(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return module in ("brokerrun", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 
 
 def unsafe(database: str) -> list[str]:

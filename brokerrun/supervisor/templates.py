@@ -117,6 +117,14 @@ class Template:
             self.link.close()
 
 
+class Unimportable(Exception):
+    """Handlers that cannot be imported at the first start: (worker, reason), and tracebacks."""
+
+    def __init__(self, faults: list[tuple[str, str]], traces: list[str]):
+        super().__init__(str(faults))
+        self.faults, self.traces = faults, traces
+
+
 class Templates:
     """All templates of a supervisor; one that ends is started anew, later each time.
 

@@ -235,6 +235,8 @@ def test_handlers_that_cannot_be_imported_end_the_first_start_and_burn_nothing(s
     assert site.ends() == 78
     assert "workers.q.handler: cannot import module 'handlers'" in site.log()
     assert "workers.other.handler: cannot import module 'absent'" in site.log()
+    assert site.log().count("Traceback") == 1
+    assert site.log().count('File "') == 1  # the one where it is
     assert [(m.body, m.attempts) for m in site.there("q")] == [("m", 0)]
 
 
