@@ -10,7 +10,8 @@ import os
 import signal
 
 import pytest
-from crash.chaos import Chaos, producer
+from crash.chaos import Chaos
+from crash.chaos_fleet import producer
 from crash.chaos_judge import Verdict, nothing_is_left
 from supervised import Site
 from support import eventually
