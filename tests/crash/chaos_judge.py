@@ -10,7 +10,8 @@ from pathlib import Path
 from sqlite3 import connect
 from statistics import median
 
-from crash.chaos import LINES, QUEUES, Chaos, Strike
+from crash.chaos import LINES, Chaos, Strike
+from crash.chaos_fleet import QUEUES
 from supervised import Site
 
 from brokerrun.core.model import Attempt
