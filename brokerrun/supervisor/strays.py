@@ -53,7 +53,8 @@ class Strays:
     def end_all(self, within: float) -> list[int]:
         """End and reap all that was adopted; return who is still there after *within* seconds."""
         deadline = time.monotonic() + within
-        while left := [pid for pid in self._adopted() if not self._first or _is_ours(pid)]:
+        # A second look: the kernel may leave one out while its brothers end.
+        while left := self._ours() or self._ours():
             for pid in left:
                 _kill_tree(pid)
                 with suppress(ChildProcessError):
@@ -62,6 +63,9 @@ class Strays:
                 return left
             time.sleep(0.002)
         return []
+
+    def _ours(self) -> list[int]:
+        return [pid for pid in self._adopted() if not self._first or _is_ours(pid)]
 
     def _adopted(self) -> list[int]:
         known = self._known()
