@@ -87,7 +87,7 @@ def test_events_are_followed_over_a_restart(site: Site) -> None:
     site.handlers(HANDLERS)
     site.configure(q={})
     site.start()
-    eventually(lambda: kinds(site)[-1] == "worker_ready")
+    eventually(lambda: kinds(site)[-1:] == ["worker_ready"])
     with following(site, "events", "-f", "--json", "-n", "1") as lines:
         next_line(lines)  # it looks
         os.kill(site.pids()[0], signal.SIGKILL)

@@ -90,8 +90,9 @@ def escape(site: Site, *bodies: str, queue: str = "q") -> list[int]:
     """Let handlers start what they start; return its pids."""
     known = len(started(site))
     for body in bodies:
+        before = site.notes().count(f"begun {body}")
         site.write(queue, body)
-        site.noted(f"begun {body}")
+        site.noted(f"begun {body}", times=before + 1)
     found = started(site)[known:]
     assert found
     assert all(map(lives, found))
