@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 from support import Child, eventually
 
+from brokerrun.core.backends import open_store
 from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
 from brokerrun.core.backends.sqlite.runner import Connection
+from brokerrun.core.broker import Broker
 from brokerrun.core.owners import new_guardian
 from brokerrun.errors import StoreBusy, StoreError
 
@@ -428,3 +431,33 @@ def test_supervisors_attend_side_by_side(lockfile: Lockfile) -> None:
     assert lockfile.attended()
     children[1].kill()
     assert not lockfile.attended()
+
+
+# ------------------------------------------------------------------------------------ descriptors
+
+
+def test_a_process_keeps_no_descriptor_of_a_database_that_it_let_go(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        with Broker(str(tmp_path / f"{number}.db")) as broker:
+            broker.write("q", "m")
+    del broker
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_owner_lives_on_when_all_that_named_its_database_is_gone(tmp_path: Path) -> None:
+    path, owner = str(tmp_path / "queue.db"), new_guardian()
+    store = open_store(path)
+    store.begin_life(owner)
+    store.close()
+    del store
+    gc.collect()
+
+    def ask(talk: Talk) -> None:
+        talk.send(open_store(path).alive(owner))
+
+    assert Child(ask).hear() is True
+    lockfile_of(path).end_life(owner)
+    gc.collect()
+    assert Child(ask).hear() is False

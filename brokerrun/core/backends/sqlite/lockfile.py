@@ -19,6 +19,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from brokerrun.core.owners import random_bits
 from brokerrun.errors import StoreBusy, StoreError
@@ -32,7 +33,10 @@ _FIRST_STEP, _LEAST_STEP, _MOST_STEP = 20e-6, 400e-6, 2e-3
 
 
 class Lockfile:
-    """The lock file of one database, for all threads of this process."""
+    """The lock file of one database, for all threads of this process.
+
+    Open for as long as somebody has this object, and while an owner lives by it.
+    """
 
     def __init__(self, path: str, database: str):
         self.path, self.database = path, database
@@ -69,12 +73,15 @@ class Lockfile:
         if owner not in self._owners:
             _set(self._open(), owner, fcntl.F_WRLCK)
             self._owners.add(owner)
+            _living.add(self)
 
     def end_life(self, owner: int) -> None:
         """Let the lock of *owner* go: what it still holds is anybody's."""
         if owner in self._owners:
             self._owners.discard(owner)
             _set(self._open(), owner, fcntl.F_UNLCK)
+            if not self._owners and not self._attends:
+                _living.discard(self)
 
     def alive(self, owner: int) -> bool:
         """Tell whether the owner of that number lives, in whichever process."""
@@ -84,6 +91,7 @@ class Lockfile:
         """Say that a supervisor looks after this database, until this process ends."""
         _set(self._open(), SUPERVISOR_BYTE, fcntl.F_RDLCK)
         self._attends = True
+        _living.add(self)
 
     def attended(self) -> bool:
         """Tell whether a supervisor, in another process, looks after this database."""
@@ -93,9 +101,16 @@ class Lockfile:
         """In a forked child: close our copy. The parent keeps its locks, and we begin afresh."""
         self._owners.clear()
         self._attends = False
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        _living.discard(self)
+        self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = getattr(self, "_fd", None), None
+        if fd is not None:
+            os.close(fd)
 
     def _pass(self, deadline: float, timeout: float) -> bool:
         """Take both locks; False where the file that they lie on is no longer the one there."""
@@ -187,13 +202,15 @@ def _locked(fd: int, byte: int) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-_lockfiles: dict[str, Lockfile] = {}
+_lockfiles: WeakValueDictionary[str, Lockfile] = WeakValueDictionary()
+_living: set[Lockfile] = set()  # those that owners live by
 
 
 def lockfile_of(database: str) -> Lockfile:
     """Return the lock file of a database: one object a process and real path."""
     path = os.path.realpath(database)
-    return _lockfiles.setdefault(path, Lockfile(path + ".lock", path))
+    found = _lockfiles.get(path)
+    return found or _lockfiles.setdefault(path, Lockfile(path + ".lock", path))
 
 
 def all_lockfiles() -> list[Lockfile]:

@@ -50,7 +50,7 @@ class Through:
         self._lock, self._process = threading.RLock(), os.getpid()
         self._path: str | None = None
         self._file: tuple[int, int] | None = None
-        self._alone = _Alone()
+        self._lives: Lives | None = None
         self._commits = 0  # since the last checkpoint
 
     @property
@@ -68,7 +68,9 @@ class Through:
 
     @property
     def lockfile(self) -> Lives:
-        return lockfile_of(self.path) if self.path else self._alone
+        if self._lives is None:
+            self._lives = lockfile_of(self.path) if self.path else _Alone()
+        return self._lives
 
     @contextmanager
     def writing(self, *, late: bool = False) -> Iterator[Positional]:
@@ -276,10 +278,11 @@ def through(runner: SQLRunner, settings: Settings) -> Through:
 @contextmanager
 def _turnstile(path: str, timeout: float) -> Iterator[None]:
     """Let nobody else make the database meanwhile."""
-    if path:
-        lockfile_of(path).enter(timeout)
+    lockfile = lockfile_of(path) if path else None
+    if lockfile is not None:
+        lockfile.enter(timeout)
     try:
         yield
     finally:
-        if path:
-            lockfile_of(path).leave()
+        if lockfile is not None:
+            lockfile.leave()
