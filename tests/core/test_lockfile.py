@@ -138,6 +138,33 @@ def test_threads_of_one_process_are_not_inside_together(lockfile: Lockfile) -> N
     assert most == 1
 
 
+def test_threads_that_meet_a_database_for_the_first_time_leave_no_lock(path: str) -> None:
+    for _ in range(100):
+        mine = Lockfile(path, path.removesuffix(".lock"))
+        barrier = threading.Barrier(6)
+
+        def live(lockfile: Lockfile, barrier: threading.Barrier) -> None:
+            owner = new_guardian()
+            barrier.wait()
+            lockfile.begin_life(owner)
+            lockfile.end_life(owner)
+
+        def pass_through(lockfile: Lockfile, barrier: threading.Barrier) -> None:
+            barrier.wait()
+            lockfile.enter(5)
+            lockfile.leave()
+
+        both = [live, pass_through] * 3
+        threads = [threading.Thread(target=each, args=(mine, barrier)) for each in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        theirs = another(mine)
+        theirs.enter(0.5)
+        theirs.leave()
+
+
 def test_two_names_of_one_database_are_one_turnstile(tmp_path: Path) -> None:
     (tmp_path / "queue.db").touch()
     os.symlink(tmp_path / "queue.db", tmp_path / "link.db")

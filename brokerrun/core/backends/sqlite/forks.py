@@ -16,7 +16,7 @@ import time
 import weakref
 from contextlib import suppress
 
-from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, all_lockfiles
+from brokerrun.core.backends.sqlite.lockfile import BUSY_TIMEOUT, all_lockfiles, forget_lookups
 from brokerrun.errors import ForkUnsafe, StoreError
 from brokerrun.values import TYPE_CHECKING
 
@@ -127,7 +127,7 @@ def _before() -> None:
     known = {*_handles, *_orphans}
     _forking.handles = [(each, each.before_fork(deadline)) for each in known]
     lockfiles = all_lockfiles()
-    _forking.held = [lock for lock in lockfiles if lock.mutex.acquire(timeout=left(deadline))]
+    _forking.held = [lock for lock in lockfiles if lock.hold(left(deadline))]
 
 
 def _after(*, child: bool) -> None:
@@ -139,12 +139,11 @@ def _after(*, child: bool) -> None:
         _making = threading.RLock()
     _forking.handles, _forking.held = [], []
     for lockfile in held:
-        lockfile.mutex.release()
+        lockfile.release()
     if child:
+        forget_lookups()
         for lockfile in all_lockfiles():
-            lockfile.forget()
-            if lockfile not in held:
-                lockfile.mutex = threading.Lock()  # its holder is a thread of the parent
+            lockfile.be_forked(held=lockfile in held)
     for handle, (locked, still_open) in handles:
         handle.after_fork(child=child, locked=locked, still_open=still_open)
     if child:

@@ -40,7 +40,7 @@ class Lockfile:
 
     def __init__(self, path: str, database: str):
         self.path, self.database = path, database
-        self.mutex = threading.Lock()
+        self.mutex, self._opening = threading.Lock(), threading.Lock()
         self._fd: int | None = None
         self._owners: set[int] = set()
         self._attends = False
@@ -97,8 +97,32 @@ class Lockfile:
         """Tell whether a supervisor, in another process, looks after this database."""
         return _locked(self._open(), SUPERVISOR_BYTE)
 
+    def hold(self, timeout: float) -> bool:
+        """Let no other thread be inside, or open the file, until `release`: a child would share it.
+
+        Returns:
+            False where one stayed for *timeout* seconds.
+        """
+        if not self.mutex.acquire(timeout=timeout):
+            return False
+        if not self._opening.acquire(timeout=timeout):
+            self.mutex.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """End what `hold` began."""
+        self._opening.release()
+        self.mutex.release()
+
+    def be_forked(self, *, held: bool) -> None:
+        """In a forked child: begin afresh. *held*: nobody was inside."""
+        self.forget()
+        if not held:  # whoever has them is a thread of the parent
+            self.mutex, self._opening = threading.Lock(), threading.Lock()
+
     def forget(self) -> None:
-        """In a forked child: close our copy. The parent keeps its locks, and we begin afresh."""
+        """Close our copy: the locks on it are gone, in a forked child all but the parent's."""
         self._owners.clear()
         self._attends = False
         _living.discard(self)
@@ -166,16 +190,22 @@ class Lockfile:
                 time.sleep(_FIRST_STEP)
 
     def _open(self) -> int:
-        if self._fd is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            try:
-                self._fd = os.open(self.path, flags, 0o600)
-            except OSError as error:
-                raise StoreError(
-                    f"{self.path}: cannot open the lock file beside the database: {error.strerror}"
-                ) from error
-            self._give_to_owner(self._fd)
-        return self._fd
+        """Return the one descriptor of this object: a second would keep locks of its own."""
+        if self._fd is not None:
+            return self._fd
+        with self._opening:
+            if self._fd is None:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                try:
+                    fd = os.open(self.path, flags, 0o600)
+                except OSError as error:
+                    raise StoreError(
+                        f"{self.path}: cannot open the lock file beside the database: "
+                        f"{error.strerror}"
+                    ) from error
+                self._give_to_owner(fd)
+                self._fd = fd
+            return self._fd
 
     def _give_to_owner(self, fd: int) -> None:
         """Where root made it, the lock file belongs to whom the database belongs."""
@@ -204,13 +234,21 @@ def _locked(fd: int, byte: int) -> bool:
 
 _lockfiles: WeakValueDictionary[str, Lockfile] = WeakValueDictionary()
 _living: set[Lockfile] = set()  # those that owners live by
+_looking_up = threading.RLock()
 
 
 def lockfile_of(database: str) -> Lockfile:
     """Return the lock file of a database: one object a process and real path."""
     path = os.path.realpath(database)
-    found = _lockfiles.get(path)
-    return found or _lockfiles.setdefault(path, Lockfile(path + ".lock", path))
+    with _looking_up:  # two of one path would each know half of the owners
+        found = _lockfiles.get(path)
+        return found or _lockfiles.setdefault(path, Lockfile(path + ".lock", path))
+
+
+def forget_lookups() -> None:
+    """In a forked child: a thread of the parent may have been in the middle of one."""
+    global _looking_up
+    _looking_up = threading.RLock()
 
 
 def all_lockfiles() -> list[Lockfile]:
