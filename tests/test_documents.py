@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from brokerrun.supervisor.keys import INSTANCE, WORKER_KEYS, Cost
 from brokerrun.supervisor.slot import Phase
-from brokerrun.supervisor.spec import INSTANCE, WORKER_KEYS, Cost
 
 TOP = Path(__file__).parent.parent
 BLOCKS = [

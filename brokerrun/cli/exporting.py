@@ -65,7 +65,7 @@ def _service_name(given: str | None, instance: str) -> str:
 
 def _environment() -> dict[str, str]:
     """What goes before the file here, made to hold where no shell says it."""
-    from brokerrun.supervisor.spec import INSTANCE
+    from brokerrun.supervisor.keys import INSTANCE
 
     names = [key.variable for key in INSTANCE.values() if key.variable]
     return {name: os.environ[name] for name in names if os.environ.get(name)}

@@ -16,19 +16,10 @@ from brokerrun.core.broker import check_name
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.accounts import Account
 from brokerrun.supervisor.key_lines import At, Lines
+from brokerrun.supervisor.keys import INSTANCE, OWN, SHARED, Key
 from brokerrun.supervisor.schedule_keys import SCHEDULE, UNSAID, timing_fault
 from brokerrun.supervisor.schedules import ScheduleSpec
-from brokerrun.supervisor.spec import (
-    INSTANCE,
-    OWN,
-    QUEUE,
-    SHARED,
-    Config,
-    InstanceSpec,
-    Key,
-    WorkerSpec,
-    named,
-)
+from brokerrun.supervisor.spec import QUEUE, Config, InstanceSpec, WorkerSpec, named
 from brokerrun.supervisor.units import shown
 
 MAX_FILE_BYTES: Final = 1_000_000

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from brokerrun.supervisor.keys import make_of
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.slot import Phase, Signal
-from brokerrun.supervisor.spec import WorkerSpec, make_of
+from brokerrun.supervisor.spec import WorkerSpec
 
 _DEAD: Final = (Phase.DOWN, Phase.WAITING)
 Steps = Iterator[tuple[Place, Signal]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from brokerrun.supervisor.spec import INSTANCE, WORKER_KEYS, Config, Cost, Key, WorkerSpec
+from brokerrun.supervisor.keys import INSTANCE, WORKER_KEYS, Cost, Key
+from brokerrun.supervisor.spec import Config, WorkerSpec
 
 
 class Action(Enum):

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from brokerrun.core.broker import check_queue
+from brokerrun.supervisor.keys import Key, Parse
 from brokerrun.supervisor.schedules import CatchUp, Overlap, zone
-from brokerrun.supervisor.spec import Key, Parse
 from brokerrun.supervisor.units import duration, shown
 
 # What cron itself has for these; cronsim knows none of them.

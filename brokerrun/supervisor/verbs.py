@@ -12,9 +12,9 @@ import msgspec
 from brokerrun.errors import UsageError
 from brokerrun.supervisor.control import Reply, Request
 from brokerrun.supervisor.crew import Crew
+from brokerrun.supervisor.keys import MAX_PROCESSES
 from brokerrun.supervisor.looks import LOOKS, Verb, read
 from brokerrun.supervisor.scaling import Elastic
-from brokerrun.supervisor.spec import MAX_PROCESSES
 from brokerrun.supervisor.waits import Emptied
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import tomli
 from brokerrun.core.retry import Backoff
 from brokerrun.errors import ConfigError
 from brokerrun.supervisor.config import SCOPES, Reading, keys, load, read
+from brokerrun.supervisor.keys import WORKER_KEYS
 from brokerrun.supervisor.limits import Limits
 from brokerrun.supervisor.schedules import ScheduleSpec
-from brokerrun.supervisor.spec import WORKER_KEYS, Config, InstanceSpec, Mode, WorkerSpec
+from brokerrun.supervisor.spec import Config, InstanceSpec, Mode, WorkerSpec
 
 EXAMPLE = Path(__file__).parents[2] / "workers.toml.example"
 WORKER = "[workers.a]\nhandler = 'x:y'\n"

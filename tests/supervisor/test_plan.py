@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from brokerrun.supervisor.config import load
+from brokerrun.supervisor.keys import INSTANCE, OWN, SHARED, Cost
 from brokerrun.supervisor.plan import Action, changes, fixed_keys
-from brokerrun.supervisor.spec import INSTANCE, OWN, SHARED, Config, Cost
+from brokerrun.supervisor.spec import Config
 
 TWO = """
 [workers.a]
