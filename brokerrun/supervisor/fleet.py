@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +21,7 @@ from brokerrun.supervisor.aftermath import Aftermath
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fate import FOR_ITS_MESSAGE, Cause
 from brokerrun.supervisor.keeper import Keeper
-from brokerrun.supervisor.place import NEVER, Place
+from brokerrun.supervisor.place import NEVER, Place, Process
 from brokerrun.supervisor.printing import Printing
 from brokerrun.supervisor.processes import born_at, is_stopped, strike_group
 from brokerrun.supervisor.restraints import Restraints
@@ -35,24 +34,6 @@ from brokerrun.supervisor.strays import Strays
 from brokerrun.supervisor.templates import Template, Templates
 
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
-Selector = selectors.BaseSelector
-
-
-@dataclass(slots=True)
-class Process:
-    """What the supervisor holds of one living worker."""
-
-    channel: socket.socket
-    dump_fd: int
-    asked_back: int = 0  # the claim whose rest it was asked for
-    freed: int = 0  # the claim whose rest was given back
-    late: tuple[int, int] | None = None  # claim and index of the message over its timeout
-    stopped: bool = False  # by SIGSTOP, when it was
-    spawned: int = 0  # its pid, where it was not forked: it may end before it says anything
-
-    def close(self) -> None:
-        self.channel.close()
-        os.close(self.dump_fd)
 
 
 class Fleet:
@@ -66,7 +47,7 @@ class Fleet:
     def __init__(
         self,
         config: Config,
-        selector: Selector,
+        selector: selectors.BaseSelector,
         keeper: Keeper,
         slots_file: str,
         log: Any,
@@ -393,7 +374,7 @@ class Fleet:
             return
         now, process = time.monotonic_ns(), self._processes[place.index]
         seconds = (now - seen.started) / 1e9
-        late_at = _late_at(place, seen)
+        late_at = place.late_at(seen)
         if now > late_at:
             self._end_message(place, seen)
             return
@@ -417,9 +398,3 @@ class Fleet:
         settlements = [acknowledge(ident, seen.receipt) for ident in seen.ids[: seen.index]]
         settlements += [release(ident, seen.receipt) for ident in seen.ids[seen.index + 1 :]]
         self.keeper.ask(lambda store: store.work(settlements, late=True))
-
-
-def _late_at(place: Place, seen: InHand) -> float:
-    """Return the monotonic nanoseconds at which the message in hand is over its timeout."""
-    timeout = place.spec.timeout
-    return NEVER if timeout is None else max(seen.started + timeout * 1e9, seen.extended)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
 from brokerrun.supervisor.fate import Cause
 from brokerrun.supervisor.slot import Phase
+from brokerrun.supervisor.slotfile import InHand
 from brokerrun.supervisor.spec import WorkerSpec
 
 NEVER: Final = float("inf")
@@ -54,8 +57,30 @@ class Place:
     def restarts(self) -> int:
         return max(self.starts - 1, 0)
 
+    def late_at(self, seen: InHand) -> float:
+        """Return the monotonic nanoseconds at which the message in hand is over its timeout."""
+        timeout = self.spec.timeout
+        return NEVER if timeout is None else max(seen.started + timeout * 1e9, seen.extended)
+
     def follow(self, old: Place) -> None:
         """Take over what *old* counted."""
         self.handled += old.handled
         self.failed += old.failed
         self.starts += old.starts
+
+
+@dataclass(slots=True)
+class Process:
+    """What the supervisor holds of one living worker."""
+
+    channel: socket.socket
+    dump_fd: int
+    asked_back: int = 0  # the claim whose rest it was asked for
+    freed: int = 0  # the claim whose rest was given back
+    late: tuple[int, int] | None = None  # claim and index of the message over its timeout
+    stopped: bool = False  # by SIGSTOP, when it was
+    spawned: int = 0  # its pid, where it was not forked: it may end before it says anything
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.dump_fd)

@@ -135,7 +135,7 @@ class Reload:
         if anew or "processes" in change.keys:
             crew.wanted = rule.bound(crew.wanted) if isinstance(rule, Elastic) else rule
         if anew or "paused" in change.keys:
-            self.supervisor.pause([crew], paused=spec.paused)
+            self.supervisor.pauses.set([crew], paused=spec.paused)
 
     def _discard(self) -> None:
         self.supervisor.reloading = None

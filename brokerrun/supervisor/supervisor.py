@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from setproctitle import setproctitle
@@ -25,11 +25,11 @@ from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, WaitTimedOut
 from brokerrun.supervisor.backlogs import Backlogs
 from brokerrun.supervisor.control import ControlServer, Reply, socket_path
-from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.journal import Journal
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
 from brokerrun.supervisor.logs import RecentLines, logger
+from brokerrun.supervisor.pauses import Pauses
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import (
     adopt_orphans,
@@ -88,7 +88,6 @@ class Supervisor:
         self._mark = 0
         self.waits = Waits()
         self.reloading: Reload | None = None
-        self._turned: set[str] = set()  # the workers that were paused or resumed in this run
 
     def run(self, slots_fd: int) -> int:
         """Run until told to stop, or drained; return the exit status.
@@ -111,7 +110,7 @@ class Supervisor:
         try:
             control = self._listen()
             self.fleet.templates.start()
-            self._recall_pauses()
+            self.pauses.recall()
             self._recover(slots_fd, policies)
             self._await_imports()
             if not self.stopping:
@@ -138,8 +137,10 @@ class Supervisor:
             looped=self._looped,
             helpers=self._helpers,
         )
-        self._backlogs = Backlogs(self.fleet.roster, self.keeper, self.log, self.fleet.busy)
-        self._emptied = Emptied(self.keeper, self.fleet.roster.served)
+        roster, host = self.fleet.roster, socket.gethostname()
+        self._backlogs = Backlogs(roster, self.keeper, self.log, self.fleet.busy)
+        self.pauses = Pauses(roster, self.keeper, self.log, self.name, host)
+        self._emptied = Emptied(self.keeper, roster.served)
         self.keeper.start()
 
     def _recover(self, slots_fd: int, policies: dict[str, Any]) -> None:
@@ -162,20 +163,6 @@ class Supervisor:
         if done and done[0]:
             self.log.info("messages_recovered", count=done[0])
 
-    def _recall_pauses(self) -> None:
-        """Pause and resume as it was said before the last end: that goes before the file.
-
-        What is said while we read it goes before both.
-        """
-        name, host = self.name, self.instance.host
-
-        def heard(said: dict[str, bool]) -> None:
-            for crew in self.fleet.roster.crews.values():
-                if crew.spec.name not in self._turned:
-                    crew.paused = said.get(crew.spec.name, crew.paused)
-
-        self.keeper.ask(lambda store: store.pauses(name, host), heard)
-
     def _until(self, fact: Callable[[], bool], within: float) -> bool:
         """Serve the loop until *fact*; True also where we are told to stop meanwhile."""
         deadline = time.monotonic() + within
@@ -197,10 +184,7 @@ class Supervisor:
         spec = self.config.instance
         path = socket_path(spec.runtime_dir, self.database, self.name)
         control = ControlServer(
-            path,
-            spec.control_mode,
-            self.selector,
-            lambda request, reply: answer(self, request, reply),
+            path, spec.control_mode, self.selector, lambda asked, reply: answer(self, asked, reply)
         )
         self.instance = Instance(
             name=self.name,
@@ -359,25 +343,7 @@ class Supervisor:
         self.keeper.schedule(config.schedules, once=self.drain)
         self.fleet.adopt(config, templates)
 
-    # ------------------------------------------------------------------------- pauses and loops
-
-    def pause(
-        self,
-        crews: Sequence[Crew],
-        *,
-        paused: bool = True,
-        why: str | None = None,
-        then: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Let these workers take nothing, or take again; *then* comes when that is stored."""
-        words = {crew.spec.name: paused for crew in crews}
-        self._turned |= words.keys()
-        for crew in crews:
-            crew.paused, crew.reason = paused, why
-            event = "worker_paused" if paused else "worker_resumed"
-            self.log.info(event, worker=crew.spec.name, **({"why": why} if why else {}))
-        name, host = self.name, self.instance.host
-        self.keeper.ask(lambda store: store.put_pauses(name, host, words), lambda _: then())
+    # ----------------------------------------------------------------------------- crash loops
 
     def _looped(self, place: Place) -> None:
         """Do what `on_crash_loop` says; a drain would wait for ever."""
@@ -388,7 +354,7 @@ class Supervisor:
         if self.drain or policy == "exit":
             self._fail(f"crash loop of {why}")
         elif policy == "pause":
-            self.pause([crew], why=f"crash loop of {why}")
+            self.pauses.set([crew], why=f"crash loop of {why}")
 
     def _fail(self, why: str) -> None:
         """End the run with the status of failure."""

@@ -144,7 +144,7 @@ def _turn(
     supervisor: Supervisor, crews: Sequence[Crew], reply: Reply, within: float, *, paused: bool
 ) -> None:
     """Pause or resume, and answer when that is stored and done."""
-    supervisor.pause(
+    supervisor.pauses.set(
         crews, paused=paused, then=lambda: _when_complete(supervisor, crews, reply, within)
     )
 
