@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -61,7 +62,11 @@ class Container:
 
     def children(self) -> dict[int, str]:
         """Map the pid of each of its children to its state."""
-        return {c.pid: c.status() for c in psutil.Process(self.first).children()}
+        found = {}
+        for child in psutil.Process(self.first).children():
+            with suppress(psutil.NoSuchProcess):  # it was reaped meanwhile
+                found[child.pid] = child.status()
+        return found
 
     def ends(self, within: float = 10) -> int:
         eventually(lambda: self._outer.poll() is not None, within)
