@@ -10,7 +10,7 @@ import pytest
 from supervised import Site, spec_of
 from support import eventually
 
-from brokerrun.supervisor.crew import Crew
+from brokerrun.supervisor.crew import Crew, Steps
 from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Phase, Signal
 
@@ -38,8 +38,16 @@ def roster_of(**after: tuple[str, ...]) -> Roster:
 
 
 def step(roster: Roster) -> list[str]:
+    return carry_out(roster, roster.steps())
+
+
+def last(roster: Roster) -> list[str]:
+    return carry_out(roster, roster.last_steps())
+
+
+def carry_out(roster: Roster, steps: Steps) -> list[str]:
     """Carry out what the roster yields; list whose process that was."""
-    taken = list(roster.steps())
+    taken = list(steps)
     for place, what in taken:
         roster.signal(place, what, 0.0)
     return [place.spec.name for place, _ in taken]
@@ -48,13 +56,6 @@ def step(roster: Roster) -> list[str]:
 def ready(roster: Roster, name: str) -> None:
     (place,) = roster.crews[name].places
     roster.signal(place, Signal.READY, 0.0)
-
-
-def last(roster: Roster) -> list[str]:
-    taken = list(roster.last_steps())
-    for place, what in taken:
-        roster.signal(place, what, 0.0)
-    return [place.spec.name for place, _ in taken]
 
 
 def end(roster: Roster, name: str) -> None:
