@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import msgspec
 from setproctitle import setproctitle
 
-from brokerrun.core.backends import open_store
+from brokerrun.core.backends import load_engine, open_store
 from brokerrun.core.blame import trace
 from brokerrun.core.settings import Settings
 from brokerrun.supervisor import wire
@@ -66,6 +66,7 @@ def main() -> None:
     )
     if setup.account and setup.database and (fault := access_fault(setup.account, setup.database)):
         faults += [(wanted.worker, fault) for wanted in setup.handlers]
+    load_engine(setup.database)
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages alone
     imported = wire.Imported(faults, unsafe(setup.database), fingerprint(began_at), traces)

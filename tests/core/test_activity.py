@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from processes import cpu_seconds, until
 from support import Child, eventually, sleeps
 
 from brokerrun.core.activity import ActivityWaiter, create_activity_waiter_for_queues
+from brokerrun.core.broker import Broker
 from brokerrun.core.queue import Queue
 from brokerrun.errors import AliasError, ArgumentError, StoreGone, UsageError
 
@@ -136,6 +138,47 @@ def test_a_database_that_goes_ends_the_wait(database: str) -> None:
         with pytest.raises(StoreGone):
             waiter.wait(10)
         assert time.monotonic() - began < 1
+
+
+def test_who_sleeps_for_long_hears_that_the_database_goes(database: str) -> None:
+    Queue("a", database).write("x")
+    waiter = os.getpid()
+
+    def unlink(talk: Talk) -> None:
+        talk.recv()
+        eventually(lambda: sleeps(waiter))
+        Path(database).unlink()
+
+    with Broker(database) as broker:
+        child = Child(unlink)
+        broker.store.wait(["b"], 2)  # until it trusts that it is told
+        child.say("now")
+        began = time.monotonic()
+        with pytest.raises(StoreGone):
+            broker.store.wait(["b"], 10)
+        assert time.monotonic() - began < 0.5
+        child.ends_well()
+
+
+def test_others_that_open_the_database_wake_nobody(database: str) -> None:
+    Queue("a", database).write("x")
+    looks: list[float] = []
+
+    def open_often(talk: Talk) -> None:
+        for _ in range(40):
+            until(time.monotonic() + 0.02)
+            Queue("a", database).peek()
+            Path(database + "-wal").chmod(0o600)  # what SQLite does there as root, more or less
+
+    def look() -> bool:
+        looks.append(time.monotonic())
+        return False
+
+    with Broker(database) as broker:
+        child = Child(open_often)
+        broker.store.wait_until(look, 1)
+        child.ends_well()
+    assert len(looks) < 20, looks
 
 
 def test_it_costs_next_to_nothing_and_leaves_nothing_open(database: str) -> None:

@@ -65,6 +65,24 @@ def test_the_one_that_forks_never_has_the_store_open_and_has_one_thread(site: Si
     assert not [path for path in open_files(site.templates()[0]) if ".broker.db" in path]
 
 
+def test_a_worker_shares_all_modules_with_the_one_that_forked_it(site: Site) -> None:
+    site.handlers(
+        """
+        shared = set()
+        os.register_at_fork(after_in_child=lambda: shared.update(sys.modules))
+
+        def q(job):
+            note("imported", *sorted(set(sys.modules) - shared))
+            raise ValueError(job.body)
+        """
+    )
+    site.configure(q={})
+    site.start()
+    site.write("q", "fails", "finds what that brought with it")
+    eventually(lambda: len(site.notes("imported")) == 2)
+    assert site.notes("imported") == ["imported"] * 2
+
+
 def test_a_worker_has_open_what_is_its_own_and_nothing_else(site: Site) -> None:
     site.handlers(AT_FORK)
     site.configure(q={"processes": 4})

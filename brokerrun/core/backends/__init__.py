@@ -44,6 +44,12 @@ def open_store(
     return opener(rest, create=create, settings=settings)
 
 
+def load_engine(target: str) -> None:
+    """Import all that a process needs to work on *target*, so that its forks share it."""
+    for part in ("store", "waiting"):
+        _module(target, part)
+
+
 def remove_store(target: str) -> bool:
     """Delete the store of *target*, with all that belongs to it; tell whether there was one.
 

@@ -74,7 +74,7 @@ class Waiter:
         openings = self._connection.openings
         if self._watch is None or self._watch.lost or self._watched != openings:
             self.close()
-            self._watch = LogWatch(self._connection.path + "-wal")
+            self._watch = LogWatch(self._connection.path)
             self._watched, self._soon = openings, _FIRST_LOOK
         return self._watch
 
