@@ -220,7 +220,11 @@ class Site:
 
     def templates(self) -> list[int]:
         """List the pids of the templates."""
-        return [p.pid for p in self.children() if _says(p, "brokerrun: template")]
+        return self.titled("brokerrun: template")
+
+    def titled(self, title: str) -> list[int]:
+        """List the pids of those below the supervisor whose command line has that in it."""
+        return [p.pid for p in self.children() if _says(p, title)]
 
     def children(self) -> list[psutil.Process]:
         """List what lives below the supervisor."""

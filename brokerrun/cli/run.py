@@ -162,7 +162,7 @@ def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: boo
     from brokerrun.supervisor.slotfile import lock, slots_path
 
     # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
-    # no signal, and a stop that came so early would be lost.
+    # no signal, and a stop that came so early would be lost. So would the end of a child.
     _hold_signals()
     reading = read(config)
     faults = reading.faults + _undefined(reading)
@@ -185,15 +185,19 @@ def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: boo
 def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watch: bool) -> int:
     from dataclasses import replace
 
+    from brokerrun.supervisor.beginning import begin
+
+    config = replace(reading.config, instance=replace(reading.config.instance, log_level=log_level))
+    beginning = begin(config, slots_fd)
+
     from brokerrun.supervisor.check import placed
     from brokerrun.supervisor.logs import set_up_logs
     from brokerrun.supervisor.supervisor import Supervisor
     from brokerrun.supervisor.templates import Unimportable
 
-    config = replace(reading.config, instance=replace(reading.config.instance, log_level=log_level))
     set_up_logs(config.instance.log, log_level)
     try:
-        return Supervisor(config, drain=drain, watch=watch).run(slots_fd)
+        return Supervisor(config, beginning, drain=drain, watch=watch).run()
     except Unimportable as refused:
         faults = [fault.text(config.path) for fault in sorted(placed(reading, refused.faults))]
         raise ConfigError(faults + [trace.rstrip() for trace in refused.traces]) from refused
@@ -202,7 +206,8 @@ def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watc
 
 
 def _hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    held = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, held)
 
 
 @cli.command()

@@ -24,6 +24,7 @@ from brokerrun.core.owners import new_guardian
 from brokerrun.core.store import Store
 from brokerrun.errors import StoreError, WaitTimedOut
 from brokerrun.supervisor.backlogs import Backlogs
+from brokerrun.supervisor.beginning import Beginning
 from brokerrun.supervisor.control import ControlServer, Reply, socket_path
 from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.journal import Journal
@@ -36,7 +37,6 @@ from brokerrun.supervisor.processes import (
     boot_number,
     end_leftovers,
     hear,
-    open_many_files,
     wake_pipe,
 )
 from brokerrun.supervisor.reload import Reload
@@ -44,8 +44,8 @@ from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
 from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
 from brokerrun.supervisor.spec import Config
-from brokerrun.supervisor.strays import MARK, end_marked
-from brokerrun.supervisor.systemd import Facts, ServiceManager, describe
+from brokerrun.supervisor.strays import end_marked
+from brokerrun.supervisor.systemd import Facts, describe
 from brokerrun.supervisor.templates import Templates, Unimportable
 from brokerrun.supervisor.verbs import answer
 from brokerrun.supervisor.waits import Emptied, Waits
@@ -71,8 +71,11 @@ class Supervisor:
     watch: Reload when the code or the file changes.
     """
 
-    def __init__(self, config: Config, *, drain: bool = False, watch: bool = False):
+    def __init__(
+        self, config: Config, beginning: Beginning, *, drain: bool = False, watch: bool = False
+    ):
         self.config, self.drain = config, drain
+        self.manager, self._beginning = beginning.manager, beginning
         self.log = Journal(logger(), config.instance.name)
         self.lines = RecentLines()
         self.selector = selectors.DefaultSelector()
@@ -80,7 +83,6 @@ class Supervisor:
         self.guardian = new_guardian()
         self.soon: list[Callable[[], bool]] = []  # asked every few milliseconds until they say yes
         self.status_askers: list[Reply] = []
-        self.manager = ServiceManager(os.environ, os.getpid())
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
@@ -89,11 +91,8 @@ class Supervisor:
         self.waits = Waits()
         self.reloading: Reload | None = None
 
-    def run(self, slots_fd: int) -> int:
+    def run(self) -> int:
         """Run until told to stop, or drained; return the exit status.
-
-        Args:
-            slots_fd: The slots file of this database and name, locked.
 
         Raises:
             Unimportable: A handler cannot be imported; nothing was claimed.
@@ -101,15 +100,13 @@ class Supervisor:
         """
         setproctitle(f"brokerrun: supervisor {self.name}")
         adopt_orphans()
-        os.environ.pop(MARK, None)  # of the worker that started us: what we start is ours
-        open_many_files()
         self._hear_signals()
         policies = self.config.policies()
         self._set_up(policies)
-        control = None
+        control, slots_fd = None, self._beginning.slots_fd
         try:
             control = self._listen()
-            self.fleet.templates.start()
+            self.fleet.templates.start(self._beginning.blanks)
             self.pauses.recall()
             self._recover(slots_fd, policies)
             self._await_imports()

@@ -51,8 +51,11 @@ def main() -> None:
     """Serve the supervisor at the other end of descriptor 3."""
     link = socket.socket(fileno=3)
     link.set_inheritable(False)
+    told = link.recv(wire.MOST_BYTES)
+    if not told:
+        return  # the supervisor ended before it said of what
     began_at = time.time_ns()
-    setup = msgspec.json.decode(link.recv(wire.MOST_BYTES), type=wire.Setup)
+    setup = msgspec.json.decode(told, type=wire.Setup)
     if setup.account is not None:
         become(setup.account)
     if not die_with(setup.supervisor, PARENT_SECONDS):  # after that: a change of user disarms it

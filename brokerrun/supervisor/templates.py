@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -40,10 +41,24 @@ class Common:
     start: str = "auto"
 
 
+class Blank:
+    """A process that becomes a template when it is told of what: it imports ours until then."""
+
+    def __init__(self, env: dict[str, str]):
+        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.pid = _run("template", env, {3: theirs.fileno()})
+
+
+def blanks(config: Config) -> list[Blank]:
+    """Start one for each template of a supervisor."""
+    return [Blank(group[0].env) for group in _groups(config)]
+
+
 class Template:
     """A template process and what it said so far."""
 
-    def __init__(self, group: Sequence[HandlerPlace], common: Common):
+    def __init__(self, group: Sequence[HandlerPlace], common: Common, blank: Blank | None = None):
         self.workers = [place.worker for place in group]
         self.importing: str | None = None  # the worker whose handler it imports
         self.imported: wire.Imported | None = None
@@ -51,10 +66,10 @@ class Template:
         self.overdue = False
         self._start = common.start
         self._setup, self._env = _setup(group, common), group[0].env
-        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self.pid = _run("template", self._env, {3: theirs.fileno()})
-        self.link.send(_ENCODE(self._setup))
+        blank = blank or Blank(self._env)
+        self.link, self.pid = blank.link, blank.pid
+        with suppress(ConnectionError):  # it was killed: `read` says so
+            self.link.send(_ENCODE(self._setup))
         self.link.setblocking(False)
 
     def fileno(self) -> int:
@@ -142,7 +157,7 @@ class Templates:
     ):
         self.serving = False  # until then a fault is what the first start is refused for
         self._selector, self._log, self._tell_lost = selector, log, lost
-        self._groups = by_surroundings([handler_place(spec) for spec in config.workers])
+        self._groups = _groups(config)
         spec = config.instance
         self._common = Common(
             config.folder, spec.preload, spec.database, spec.log, spec.log_level, spec.start
@@ -163,10 +178,10 @@ class Templates:
             config, self._selector, self._log, lost=self._tell_lost, pids=self.unreaped
         )
 
-    def start(self) -> None:
-        """Start one for each group of workers."""
-        for group in self._groups:
-            self._start(group)
+    def start(self, blanks: Sequence[Blank] = ()) -> None:
+        """Start one for each group of workers, of the processes that are there for it, if any."""
+        for group, blank in zip_longest(self._groups, blanks):
+            self._start(group, blank)
 
     def tick(self, now: float) -> None:
         """Start those whose time has come again, and end those whose imports hang."""
@@ -238,8 +253,8 @@ class Templates:
                 strike_group(template.pid)
             self._drop(template)
 
-    def _start(self, group: Group) -> None:
-        template = Template(group, self._common)
+    def _start(self, group: Group, blank: Blank | None = None) -> None:
+        template = Template(group, self._common, blank)
         patience = max(self._patience[place.worker] for place in group)
         template.deadline = time.monotonic() + patience
         self._templates.append(template)
@@ -298,6 +313,10 @@ class Templates:
         self._selector.unregister(template)
         self._templates.remove(template)
         template.close()
+
+
+def _groups(config: Config) -> list[Group]:
+    return by_surroundings([handler_place(spec) for spec in config.workers])
 
 
 def by_surroundings(places: Sequence[HandlerPlace]) -> list[list[HandlerPlace]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from supervised import Site
+from supervised import Site, gone
 from support import eventually
 
 SLOW = """
@@ -42,6 +42,33 @@ def works(site: Site, *queues: str) -> None:
     for queue in queues:
         site.write(queue, queue)
         site.noted(f"done {queue}", 10)
+
+
+def test_one_that_was_told_nothing_yet_goes_with_its_supervisor_and_says_nothing(
+    site: Site,
+) -> None:
+    site.handlers("def q(job):\n    note('done', job.body)\n")
+    site.configure(q={})
+    for _ in range(5):
+        site.start(ready=False)
+        [template] = eventually(site.children, 10)
+        site.supervisor.kill()
+        site.supervisor.wait()
+        eventually(gone([template.pid]))
+    assert site.log() == ""
+    site.start()
+    works(site, "q")
+
+
+def test_one_that_is_killed_before_it_is_told_anything_is_started_again(site: Site) -> None:
+    site.handlers("def q(job):\n    note('done', job.body)\n")
+    site.configure(q={})
+    site.start(ready=False)
+    [template] = eventually(site.children, 10)
+    template.kill()
+    works(site, "q")
+    assert template.pid not in [child.pid for child in site.children()]
+    assert site.stop() == 0
 
 
 def test_a_template_that_is_killed_while_it_imports_is_started_again(site: Site) -> None:

@@ -44,7 +44,7 @@ def said(site: Site, line: str, within: float = 5) -> None:
 
 
 def scribes(site: Site) -> list[int]:
-    return [p.pid for p in site.children() if "brokerrun: scribe" in " ".join(p.cmdline())]
+    return site.titled("brokerrun: scribe")
 
 
 # ------------------------------------------------------------------------------------ the forms
