@@ -224,7 +224,7 @@ class Site:
 
     def titled(self, title: str) -> list[int]:
         """List the pids of those below the supervisor whose command line has that in it."""
-        return [p.pid for p in self.children() if _says(p, title)]
+        return [p.pid for p in self.children() if says(p, title)]
 
     def children(self) -> list[psutil.Process]:
         """List what lives below the supervisor."""
@@ -320,7 +320,8 @@ def gone(pids: Sequence[int]) -> Callable[[], bool]:
     return lambda: not any(map(lives, pids))
 
 
-def _says(process: psutil.Process, title: str) -> bool:
+def says(process: psutil.Process, title: str) -> bool:
+    """Tell whether the command line of a process that lives has that in it."""
     try:
         return title in " ".join(process.cmdline())
     except psutil.Error:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from supervised import Site, gone
 from support import eventually
@@ -77,11 +76,13 @@ def test_the_process_that_watches_is_replaced_and_goes_with_its_supervisor(site:
     site.handlers("def q(job): note('done', job.body)\n")
     site.configure(q={})
     site.start("--watch")
-    watcher = eventually(lambda: _watchers(site))[0]
+    watcher = eventually(lambda: site.titled("brokerrun: reloader"))[0]
     workers = site.pids()
     eventually(lambda: _touch(site) or "event=files_changed" in site.log(), 10)
     os.kill(watcher, signal.SIGKILL)
-    second = eventually(lambda: [pid for pid in _watchers(site) if pid != watcher], 10)
+    second = eventually(
+        lambda: [pid for pid in site.titled("brokerrun: reloader") if pid != watcher], 10
+    )
     site.write("q", "m")
     site.noted("done m")
     assert site.pids() == workers
@@ -92,18 +93,6 @@ def test_the_process_that_watches_is_replaced_and_goes_with_its_supervisor(site:
 def _touch(site: Site) -> None:
     """Change a file: that it watches is not to be seen before it has seen one."""
     (site.folder / "lib.py").write_text(str(time.monotonic()))
-
-
-def _watchers(site: Site) -> list[int]:
-    """List the processes that watch, once they say so."""
-    found = []
-    for child in site.children():
-        try:
-            if "brokerrun: reloader" in " ".join(child.cmdline()):
-                found.append(child.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _quiet(heard: list[int]) -> None:

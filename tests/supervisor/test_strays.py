@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervised import Site, gone, lives
+from supervised import Site, gone, lives, says
 from support import eventually
 
 from brokerrun.supervisor.processes import is_stopped
@@ -222,7 +222,7 @@ def test_as_the_first_process_it_reaps_strangers_and_leaves_them_alone(site: Sit
 def below(first: int, words: str = "") -> list[int]:
     """List who lives below the first process and has the words in its command line."""
     found = psutil.Process(first).children(recursive=True)
-    return [p.pid for p in found if lives(p.pid) and words in " ".join(p.cmdline())]
+    return [p.pid for p in found if lives(p.pid) and says(p, words)]
 
 
 def test_a_worker_that_is_started_by_exec_is_no_stray_before_it_says_who_it_is(site: Site) -> None:
