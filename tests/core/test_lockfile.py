@@ -200,6 +200,17 @@ def test_a_thread_that_stays_inside_keeps_others_only_until_their_timeout(
     lockfile.leave()
 
 
+def test_a_fork_is_kept_only_until_its_deadline_by_all_threads_together(
+    lockfile: Lockfile,
+) -> None:
+    began = time.monotonic()
+    with lockfile.mutex, lockfile._opening:
+        threading.Timer(0.3, lockfile.mutex.release).start()
+        assert not lockfile.hold(began + 0.4)
+        assert 0.4 <= time.monotonic() - began < 0.6
+        assert lockfile.mutex.acquire(timeout=1)
+
+
 def test_who_is_killed_inside_lets_the_next_one_in(lockfile: Lockfile) -> None:
     child = insider(lockfile)
     child.kill()

@@ -115,11 +115,6 @@ def identity(path: str) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def left(deadline: float) -> float:
-    """Return the seconds until a monotonic instant."""
-    return max(deadline - time.monotonic(), 0)
-
-
 def _before() -> None:
     """Close every connection, and keep it closed until the fork is over."""
     deadline = time.monotonic() + HOOK_SECONDS
@@ -127,7 +122,7 @@ def _before() -> None:
     known = {*_handles, *_orphans}
     _forking.handles = [(each, each.before_fork(deadline)) for each in known]
     lockfiles = all_lockfiles()
-    _forking.held = [lock for lock in lockfiles if lock.hold(left(deadline))]
+    _forking.held = [lock for lock in lockfiles if lock.hold(deadline)]
 
 
 def _after(*, child: bool) -> None:

@@ -97,15 +97,15 @@ class Lockfile:
         """Tell whether a supervisor, in another process, looks after this database."""
         return _locked(self._open(), SUPERVISOR_BYTE)
 
-    def hold(self, timeout: float) -> bool:
+    def hold(self, deadline: float) -> bool:
         """Let no other thread be inside, or open the file, until `release`: a child would share it.
 
         Returns:
-            False where one stayed for *timeout* seconds.
+            False where one stayed until *deadline*, in monotonic seconds.
         """
-        if not self.mutex.acquire(timeout=timeout):
+        if not self.mutex.acquire(timeout=left(deadline)):
             return False
-        if not self._opening.acquire(timeout=timeout):
+        if not self._opening.acquire(timeout=left(deadline)):
             self.mutex.release()
             return False
         return True
@@ -219,6 +219,11 @@ class Lockfile:
         return StoreBusy(
             f"{self.database}: another process kept the write lock for {timeout:g} s; try again"
         )
+
+
+def left(deadline: float) -> float:
+    """Return the seconds until a monotonic instant."""
+    return max(deadline - time.monotonic(), 0)
 
 
 def _set(fd: int, byte: int, kind: int) -> None:

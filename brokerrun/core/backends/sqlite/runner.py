@@ -27,7 +27,7 @@ from brokerrun.core.backends.sqlite.birth import (
 )
 from brokerrun.core.backends.sqlite.faults import translated
 from brokerrun.core.backends.sqlite.forks import Identity, identity
-from brokerrun.core.backends.sqlite.lockfile import Lockfile, lockfile_of
+from brokerrun.core.backends.sqlite.lockfile import Lockfile, left, lockfile_of
 from brokerrun.core.settings import Settings
 from brokerrun.errors import StoreBusy, StoreError, StoreGone
 
@@ -355,11 +355,11 @@ class Connection:
             Whether this thread locked it for the fork, and whether it is still open. Not kept
             here: two threads may fork at once.
         """
-        locked = self.lock.acquire(timeout=forks.left(deadline))
+        locked = self.lock.acquire(timeout=left(deadline))
         if not locked or (self._db is not None and self._db.in_transaction):
             return locked, True
         try:
-            self._close(forks.left(deadline))
+            self._close(left(deadline))
         except StoreError:
             return True, True  # it stays open here, and is of no use in the child
         return True, False
