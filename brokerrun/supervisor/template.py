@@ -51,6 +51,8 @@ def main() -> None:
     """Serve the supervisor at the other end of descriptor 3."""
     link = socket.socket(fileno=3)
     link.set_inheritable(False)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
+        signal.signal(signum, signal.SIG_IGN)
     told = link.recv(wire.MOST_BYTES)
     if not told:
         return  # the supervisor ended before it said of what
@@ -60,8 +62,6 @@ def main() -> None:
         become(setup.account)
     if not die_with(setup.supervisor, PARENT_SECONDS):  # after that: a change of user disarms it
         sys.exit(1)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTOU):
-        signal.signal(signum, signal.SIG_IGN)
     setproctitle("brokerrun: template")
     set_up_logs(setup.log, setup.log_level)
     handlers, faults, traces = load(
