@@ -312,11 +312,19 @@ class Store(Protocol):
         """
         ...
 
-    def wait(self, queues: Sequence[str], timeout: float, fds: Sequence[int] = ()) -> None:
+    def wait(
+        self,
+        queues: Sequence[str],
+        timeout: float,
+        fds: Sequence[int] = (),
+        *,
+        stand_back: float = 0.0,
+    ) -> None:
         """Sleep until one of *queues* may have something ready.
 
         Ends early where one of *fds* can be read, and no later than *timeout* seconds. May
-        return for nothing.
+        return for nothing. Who is woken lets others that wait go first for *stand_back* seconds:
+        where many wait for one message, they need not all reach for it.
         """
         ...
 

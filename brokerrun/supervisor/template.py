@@ -210,6 +210,7 @@ def be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wire
         worker = Worker(
             spec, handler, store, slot, request.owner, log, _Told(stop, channel),
             Wear(spec, lambda why: _ask_for_heir(channel, why)), [stop.fd, channel.fileno()],
+            request.number,
         )  # fmt: skip
         worker.run()
     except ConnectionError:

@@ -28,6 +28,10 @@ _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
 _IDLE_SECONDS: Final = 60.0
 _BUSY_SECONDS: Final = 0.2
+# Idle processes take turns when they are woken: the first one takes what came, and only what it
+# leaves is there for the second.
+_TURN_SECONDS: Final = 0.0005
+_MOST_TURNS_SECONDS: Final = 0.01
 LATE: Final = 75  # exit status of a worker whose message was declared late
 SECOND: Final = 10**9
 Result = TypeVar("Result")
@@ -47,6 +51,7 @@ class Worker:
         stopping: Callable[[], bool],
         wear: Wear,
         wake_fds: Sequence[int],
+        number: int,
     ):
         self.spec, self.handler, self.store, self.slot, self.owner = (
             spec,
@@ -60,6 +65,7 @@ class Worker:
         self._holds = {queue: spec.hold(queue) for queue in spec.queues}
         self.pid, self.host = os.getpid(), socket.gethostname()
         self.batch = spec.prefetch or 1
+        self._stand_back = min((number - 1) * _TURN_SECONDS, _MOST_TURNS_SECONDS)
         self._finished: list[Settlement] = []  # acks that wait for the next transaction
         self._flushed_at = time.monotonic()
 
@@ -86,7 +92,7 @@ class Worker:
     def _wait(self) -> None:
         with suppress(StoreBusy, StoreFull):  # then it is looked again, and said there
             seconds = self.wear.seconds(_IDLE_SECONDS)
-            self.store.wait(self.spec.queues, seconds, self.wake_fds)
+            self.store.wait(self.spec.queues, seconds, self.wake_fds, stand_back=self._stand_back)
 
     def _claim(self) -> list[Claim]:
         """Acknowledge the last batch and claim the next, in one transaction."""

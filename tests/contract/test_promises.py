@@ -657,6 +657,26 @@ def test_wait_ends_within_50_ms_of_another_process_write(store: Store, target: s
     assert times[4] < 0.05, times
 
 
+def test_who_stands_back_lets_others_go_first(store: Store, target: str) -> None:
+    waiter = os.getpid()
+
+    def write(talk: Talk) -> None:
+        mine = open_store(target)
+        eventually(lambda: sleeps(waiter))
+        talk.send(time.monotonic())
+        mine.put("q", ["x"])
+
+    store.put("other", ["x"])
+    writer = Child(write)
+    while not store.ready("q"):
+        store.wait(["q"], 10, stand_back=0.2)
+    assert 0.2 <= time.monotonic() - writer.hear() < 1
+    writer.ends_well()
+    begun = time.monotonic()
+    store.wait(["q"], 10, stand_back=5)  # nobody is woken where something is there
+    assert time.monotonic() - begun < 1
+
+
 def test_wait_still_hears_after_this_process_has_forked(store: Store, target: str) -> None:
     store.wait(["q"], 0.01)
     Child(lambda talk: None).ends_well()

@@ -181,6 +181,28 @@ def test_others_that_open_the_database_wake_nobody(database: str) -> None:
     assert len(looks) < 20, looks
 
 
+def test_what_others_write_elsewhere_costs_few_looks(database: str) -> None:
+    Queue("a", database).write("x")
+    looks: list[float] = []
+
+    def write_often(talk: Talk) -> None:
+        queue = Queue("a", database)
+        for _ in range(20):
+            until(time.monotonic() + 0.05)
+            queue.write("x")
+            queue.read()
+
+    def look() -> bool:
+        looks.append(time.monotonic())
+        return False
+
+    with Broker(database) as broker:
+        child = Child(write_often)
+        broker.store.wait_until(look, 1.2)
+        child.ends_well()
+    assert len(looks) < 60, looks
+
+
 def test_it_costs_next_to_nothing_and_leaves_nothing_open(database: str) -> None:
     def watch(talk: Talk) -> None:
         with waiting(database, stop_event=threading.Event()) as waiter:

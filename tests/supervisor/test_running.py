@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import until
 from supervised import Site, gone, lives, open_files
 from support import eventually, sleeps
 
@@ -53,6 +54,18 @@ def test_what_was_done_before_a_hanging_message_is_acknowledged_meanwhile(site: 
     site.release("wait-a")
     site.empty("q")
     assert [site.notes().count(f"done m{n}") for n in range(3)] == [1, 1, 1]
+
+
+def test_of_many_idle_processes_the_first_takes_what_comes(site: Site) -> None:
+    site.handlers("def q(job):\n    note('by', os.getpid())\n")
+    site.configure(q={"processes": 8})
+    site.start()
+    for n in range(20):
+        until(time.monotonic() + 0.03)  # all sleep again
+        site.write("q", str(n))
+        eventually(lambda: len(site.notes("by")) == n + 1)  # noqa: B023
+    first = next(row["pid"] for row in site.workers() if row["number"] == 1)
+    assert site.notes("by").count(f"by {first}") > 12
 
 
 def test_two_supervisors_of_different_names_share_the_work_without_doubles(site: Site) -> None:

@@ -203,6 +203,7 @@ class Site:
             stopping,
             Wear(spec, ask=print),
             [],
+            1,
         )
         dies = {} if line is None else {line: [lambda: os.kill(os.getpid(), signal.SIGKILL)]}
         counter = Lines(self.traced, dies)

@@ -68,6 +68,10 @@ class Lockfile:
         finally:
             self.mutex.release()
 
+    def occupied(self) -> bool:
+        """Tell whether somebody is inside, in whichever process."""
+        return self.mutex.locked() or _locked(self._open(), TURNSTILE_BYTE)
+
     def begin_life(self, owner: int) -> None:
         """Hold the lock of *owner* for as long as this process lives, or until `end_life`."""
         if owner not in self._owners:

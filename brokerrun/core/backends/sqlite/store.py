@@ -328,18 +328,31 @@ class SqliteStore(Facts):
             self.connection.checkpoint(0)
         return gone
 
-    def wait(self, queues: Sequence[str], timeout: float, fds: Sequence[int] = ()) -> None:
-        self.wait_until(lambda: any(self.ready(queue) for queue in queues), timeout, fds)
+    def wait(
+        self,
+        queues: Sequence[str],
+        timeout: float,
+        fds: Sequence[int] = (),
+        *,
+        stand_back: float = 0.0,
+    ) -> None:
+        def probe() -> bool:
+            return any(self.ready(queue) for queue in queues)
+
+        self._waiting().wait(probe, timeout, fds, stand_back)
 
     def wait_until(
         self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()
     ) -> bool:
+        return self._waiting().wait(probe, timeout, fds)
+
+    def _waiting(self) -> Waiter:
         self.flush()
         if self._waiter is None:
             from brokerrun.core.backends.sqlite.waiting import Waiter  # ctypes: not for commands
 
             self._waiter = Waiter(self.connection)
-        return self._waiter.wait(probe, timeout, fds)
+        return self._waiter
 
     def ready(self, queue: str, selection: Selection = Selection()) -> bool:  # noqa: B008
         with self.connection.looking() as db:

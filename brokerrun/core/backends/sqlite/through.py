@@ -255,6 +255,9 @@ class _Alone:
     def alive(self, owner: int) -> bool:
         return owner in self._owners
 
+    def occupied(self) -> bool:
+        return False
+
     def attend(self) -> None:
         """Do nothing: no supervisor serves a database in memory."""
 

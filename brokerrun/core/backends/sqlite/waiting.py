@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NET = 5.0  # longest sleep, were a notice lost
 _STEP = 0.02  # longest sleep where the kernel tells of nothing
 _FIRST_LOOK = 0.01  # after a notice whose commit is not to be seen yet
+_LATER_LOOK = 0.1  # after one that was most likely of a commit that was seen
 _FIRST_PAUSE, _LAST_PAUSE = 0.0001, 0.005  # between looks for the commit of a notice
 _LEAST_DEAF, _MOST_DEAF = 0.001, 0.005
 
@@ -30,8 +31,14 @@ class Waiter:
         self._watched = 0  # the opening of the connection whose log is watched
         self._soon = NET  # longest sleep until the next look
 
-    def wait(self, probe: Callable[[], bool], timeout: float, fds: Sequence[int] = ()) -> bool:
-        """Sleep as `Store.wait_until` promises."""
+    def wait(
+        self,
+        probe: Callable[[], bool],
+        timeout: float,
+        fds: Sequence[int] = (),
+        stand_back: float = 0.0,
+    ) -> bool:
+        """Sleep as `Store.wait` and `Store.wait_until` promise."""
         deadline = time.monotonic() + timeout
         deaf, in_vain = _LEAST_DEAF, False
         seen = self._connection.data_version()
@@ -44,17 +51,19 @@ class Waiter:
                 self._connection.check_file()  # also where the time was over before a look
                 return False
             if in_vain:  # the traffic of others: be deaf for a moment
-                if watch.sleep(min(deaf, left), fds):
+                if watch.sleep(min(deaf + stand_back, left), fds):
                     return False
                 deaf, in_vain, before = min(deaf * 2, _MOST_DEAF), False, seen
-                if watch.drain():  # most are of the commit that was seen; one may be of the next
-                    self._soon = _FIRST_LOOK
+                if watch.drain():
+                    self._soon = self._after_drain()
                 seen = self._connection.data_version()
                 if seen != before:
                     continue
             longest = min(deadline - time.monotonic(), self._until_due(), self._soon)
             if watch.wait(longest, fds):
                 return False
+            if watch.heard:
+                time.sleep(stand_back)
             before, seen = seen, self._version_after(seen, heard=watch.heard)
             in_vain = seen != before
             self._look_again(watch.heard, in_vain)
@@ -83,6 +92,14 @@ class Waiter:
         net = NET if self._watching().hears else self._step
         with self._connection.looking() as db:
             return min(max(next_due(db) - now_ns(), 0) / SECOND, net)
+
+    def _after_drain(self) -> float:
+        """Choose when to look although what was heard may all be of the commit that was seen.
+
+        One of the next may be among it. Where nobody is in the turnstile that is of somebody who
+        never is, with a connection of the caller's: seldom, and not worth a look each time.
+        """
+        return _FIRST_LOOK if self._connection.lockfile.occupied() else _LATER_LOOK
 
     def _look_again(self, heard: bool, seen: bool) -> None:
         """Choose after how long to look although nothing is heard.
