@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -368,4 +369,6 @@ def _run(module: str, env: dict[str, str], fds: dict[int, int]) -> int:
         file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *duplicates],
         setpgroup=0,
         setsigmask=(),
+        # Who started us may ignore it, and we do not hear it yet: nobody there could await a child.
+        setsigdef=(signal.SIGCHLD,),
     )

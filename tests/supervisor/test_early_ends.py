@@ -71,6 +71,25 @@ def test_one_that_is_killed_before_it_is_told_anything_is_started_again(site: Si
     assert site.stop() == 0
 
 
+def test_who_started_us_with_the_ends_of_children_ignored_costs_no_template(site: Site) -> None:
+    site.handlers("""
+        def q(job):
+            note("waits", subprocess.run(["true"]).returncode)
+            note("ignored", signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN)
+    """)
+    site.configure(q={"processes": 2})
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        site.start(ready=False)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    site.write("q", "m")
+    site.noted("waits 0", 10)
+    site.noted("ignored False")
+    assert site.stop() == 0
+    assert "template_failed" not in site.log()
+
+
 def test_a_template_that_is_killed_while_it_imports_is_started_again(site: Site) -> None:
     site.handlers(SLOW)
     site.configure(q={})
