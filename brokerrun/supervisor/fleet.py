@@ -27,7 +27,7 @@ from brokerrun.supervisor.processes import born_at, is_stopped, strike_group
 from brokerrun.supervisor.restraints import Restraints
 from brokerrun.supervisor.roster import Roster
 from brokerrun.supervisor.slot import Act, Phase, Signal
-from brokerrun.supervisor.slotfile import InHand, SlotFile, open_for_worker
+from brokerrun.supervisor.slotfile import InHand, SlotFile
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.stacks import ask_stack, read_stack
 from brokerrun.supervisor.strays import Strays
@@ -49,7 +49,6 @@ class Fleet:
         config: Config,
         selector: selectors.BaseSelector,
         keeper: Keeper,
-        slots_file: str,
         log: Any,
         *,
         looped: Callable[[Place], None],
@@ -68,7 +67,6 @@ class Fleet:
         self.look_at = NEVER
         self._helpers = helpers
         self._stopping = False
-        self._slots_path = slots_file
         self._processes: dict[int, Process] = {}  # by the index of the place
         self._owners = 0
         self._actions: dict[Act, Callable[[Place], None]] = {
@@ -248,7 +246,7 @@ class Fleet:
             database=self.config.instance.database,
         )
         given = [
-            open_for_worker(self._slots_path),
+            self.slots.open_for_worker(),
             *self.printing.open(place.index, place.spec, place.number),
         ]
         with theirs:

@@ -192,6 +192,14 @@ class SlotFile:
             self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size)
             self.words = memoryview(self._map).cast("Q")
 
+    def open_for_worker(self) -> int:
+        """Open the file for a worker, who may be another user.
+
+        Anew: a copy of the supervisor's own descriptor would have its lock live on in the worker.
+        Not by its name: that may have been deleted, or be the name of another file by now.
+        """
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+
     def beat(self, now: int) -> None:
         """Say at which monotonic nanoseconds the supervisor's loop came round."""
         self.words[_BEAT] = now
@@ -288,14 +296,6 @@ def _reach(fd: int, slots: int) -> None:
         os.posix_fallocate(fd, 0, 8 * (_HEADER_WORDS + slots * _SLOT_WORDS))
     except OSError as error:
         raise StoreError(f"no room for {slots} slots: {error.strerror}") from error
-
-
-def open_for_worker(path: str) -> int:
-    """Open the file for a worker, who may be another user.
-
-    Anew: a copy of the supervisor's own descriptor would have its lock live on in the worker.
-    """
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def open_slot(fd: int, number: int) -> Slot:

@@ -42,7 +42,7 @@ from brokerrun.supervisor.processes import (
 from brokerrun.supervisor.reload import Reload
 from brokerrun.supervisor.reloader import Reloader
 from brokerrun.supervisor.slot import Phase
-from brokerrun.supervisor.slotfile import lay_out, read_left, slots_path
+from brokerrun.supervisor.slotfile import lay_out, read_left
 from brokerrun.supervisor.spec import Config
 from brokerrun.supervisor.strays import end_marked
 from brokerrun.supervisor.systemd import Facts, describe
@@ -129,7 +129,6 @@ class Supervisor:
             self.config,
             self.selector,
             self.keeper,
-            slots_path(self.database, self.name),
             self.log,
             looped=self._looped,
             helpers=self._helpers,

@@ -68,6 +68,22 @@ def test_of_many_idle_processes_the_first_takes_what_comes(site: Site) -> None:
     assert site.notes("by").count(f"by {first}") > 12
 
 
+def test_a_worker_finds_its_slot_also_where_the_name_of_their_file_is_gone(site: Site) -> None:
+    site.handlers(ONE)
+    site.configure(q={"prefetch": 8})
+    site.start()
+    os.remove(f"{site.database}.default.slots")
+    before = site.pids()
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: site.pids() not in ([], before), 10)
+    site.write("q", "m0", "m1", "wait-a", "m2")
+    # What was done before the one that hangs is told by the slot alone.
+    eventually(lambda: [m.body for m in site.there("q")] == ["wait-a", "m2"], 10)
+    site.release("wait-a")
+    site.empty("q")
+    assert site.stop() == 0
+
+
 def test_two_supervisors_of_different_names_share_the_work_without_doubles(site: Site) -> None:
     site.handlers(ONE)
     site.configure(q={"processes": 2})

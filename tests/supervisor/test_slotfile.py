@@ -40,7 +40,6 @@ from brokerrun.supervisor.slotfile import (
     Slot,
     lay_out,
     lock,
-    open_for_worker,
     open_slot,
     read_left,
 )
@@ -77,7 +76,7 @@ def _silence() -> Iterator[None]:
 
 
 def slot_at(path: str, number: int) -> Slot:
-    return open_slot(open_for_worker(path), number)
+    return open_slot(os.open(path, os.O_RDWR), number)
 
 
 @pytest.fixture
