@@ -60,7 +60,8 @@ def main() -> None:
     setup = msgspec.json.decode(told, type=wire.Setup)
     if setup.account is not None:
         become(setup.account)
-    if not die_with(setup.supervisor, PARENT_SECONDS):  # after that: a change of user disarms it
+    # After that: a change of user disarms it. No wait: where it is not our parent, it is gone.
+    if not die_with(setup.supervisor, 0):
         sys.exit(1)
     setproctitle("brokerrun: template")
     set_up_logs(setup.log, setup.log_level)
@@ -158,7 +159,8 @@ def _fork_worker(
             _as_between(request, fds, handlers, setup, link)
     for fd in fds:
         os.close(fd)
-    os.waitpid(between, 0)
+    with suppress(ChildProcessError):  # what was imported ignores its children, or reaps them all
+        os.waitpid(between, 0)
 
 
 def _as_between(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import msgspec
+import pytest
 from supervised import Site, gone
 from support import eventually
+
+from brokerrun.supervisor.templates import Blank
+from brokerrun.supervisor.wire import Setup
 
 SLOW = """
     note("imported", os.getpid())
@@ -88,6 +94,47 @@ def test_who_started_us_with_the_ends_of_children_ignored_costs_no_template(site
     site.noted("ignored False")
     assert site.stop() == 0
     assert "template_failed" not in site.log()
+
+
+@pytest.mark.parametrize("what", ["signal.SIG_IGN", "reap"])
+def test_an_import_that_reaps_every_child_itself_costs_no_template(site: Site, what: str) -> None:
+    site.handlers(f"""
+        def reap(signum, frame):
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+
+        template = os.getpid()
+
+        def slow_to_see_it():  # so that the child has ended when its signal is no more blocked
+            if os.getpid() == template:
+                time.sleep(0.2)
+
+        signal.signal(signal.SIGCHLD, {what})
+        os.register_at_fork(after_in_parent=slow_to_see_it)
+
+        def q(job):
+            note("done", job.body)
+    """)
+    site.configure(q={"processes": 2})
+    site.start()
+    works(site, "q")
+    assert site.stop() == 0
+    assert "template_failed" not in site.log()
+
+
+def test_one_that_is_told_of_a_supervisor_that_is_gone_waits_for_nothing(tmp_path: Path) -> None:
+    blank = Blank({})
+    setup = Setup(
+        supervisor=os.getppid(), cwd=str(tmp_path), path=[], preload=[], handlers=[],
+        database="", log="auto", log_level="info", account=None,
+    )  # fmt: skip
+    with blank.link:
+        blank.link.send(msgspec.json.encode(setup))
+        assert eventually(lambda: os.waitpid(blank.pid, os.WNOHANG)[0], 2)
+        assert blank.link.recv(100) == b""
 
 
 def test_a_template_that_is_killed_while_it_imports_is_started_again(site: Site) -> None:
