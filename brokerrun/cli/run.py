@@ -157,13 +157,14 @@ def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: boo
     Exit status: 0 stopped or drained, 4 drained but messages died, 69 no store, 70 a crash loop
     that on_crash_loop or --drain does not wait out, 75 another one runs, 78 bad file or handler.
     """
+    # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
+    # no signal, and a stop that came so early would be lost. So would the end of a child.
+    _hold_signals()
+
     from brokerrun.supervisor.config import read
     from brokerrun.supervisor.rights import unheld
     from brokerrun.supervisor.slotfile import lock, slots_path
 
-    # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
-    # no signal, and a stop that came so early would be lost. So would the end of a child.
-    _hold_signals()
     reading = read(config)
     faults = reading.faults + _undefined(reading)
     if reading.config is None or faults:
