@@ -58,6 +58,7 @@ def main() -> None:
         return  # the supervisor ended before it said of what
     began_at = time.time_ns()
     setup = msgspec.json.decode(told, type=wire.Setup)
+    load_engine(setup.database)  # before it is a user who may not read what is ours
     if setup.account is not None:
         become(setup.account)
     # After that: a change of user disarms it. No wait: where it is not our parent, it is gone.
@@ -70,7 +71,6 @@ def main() -> None:
     )
     if setup.account and setup.database and (fault := access_fault(setup.account, setup.database)):
         faults += [(wanted.worker, fault) for wanted in setup.handlers]
-    load_engine(setup.database)
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages alone
     imported = wire.Imported(faults, unsafe(setup.database), fingerprint(began_at), traces)

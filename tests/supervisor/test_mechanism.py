@@ -223,3 +223,14 @@ def test_no_worker_is_forked_with_signals_that_it_cannot_hear(site: Site) -> Non
     eventually(gone([worker]), 3)
     site.write("q", "m")
     site.noted("done")
+
+
+def test_the_engine_is_there_before_the_first_line_of_user_code(site: Site) -> None:
+    # By then it may be a user who cannot read ours, and a module of that folder may hide another.
+    (site.folder / "sqlite3.py").write_text("raise ImportError('not that one')\n")
+    site.handlers("def q(job):\n    note('done', job.body)\n")
+    site.configure(q={})
+    site.write("q", "m")
+    site.start(ready=False, PYTHONSAFEPATH="1")
+    site.noted("done m", 10)
+    assert site.stop() == 0
