@@ -160,6 +160,7 @@ def up(config: str, drain: bool, if_not_running: bool, watch: bool, verbose: boo
     # Held until the supervisor hears them: to PID 1 of a container a signal without a handler is
     # no signal, and a stop that came so early would be lost. So would the end of a child.
     _hold_signals()
+    _open_standard_streams()
 
     from brokerrun.supervisor.config import read
     from brokerrun.supervisor.rights import unheld
@@ -204,6 +205,16 @@ def _supervise(reading: Any, slots_fd: int, log_level: str, *, drain: bool, watc
         raise ConfigError(faults + [trace.rstrip() for trace in refused.traces]) from refused
     finally:  # Python takes its handlers down before it ends: one that came then would end us
         _hold_signals()
+
+
+def _open_standard_streams() -> None:
+    """Lead nowhere those that are closed: else a file of ours has that number, and is printed into,
+    and each process that we start lacks them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _hold_signals() -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,22 @@ def test_a_worker_finds_its_slot_also_where_the_name_of_their_file_is_gone(site:
     site.release("wait-a")
     site.empty("q")
     assert site.stop() == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_keep_nobody_from_work(site: Site, closed: str) -> None:
+    site.handlers("""
+        def q(job):
+            print(job.body, flush=True)
+            note("opened", *[os.readlink(f"/proc/self/fd/{n}") == "/dev/null" for n in range(3)])
+    """)
+    site.configure(q={})
+    site.write("q", "m")
+    up = f"exec {sys.executable} -m brokerrun up -c {site.config} --drain {closed}"
+    ended = subprocess.run(up, shell=True, stdin=subprocess.DEVNULL, timeout=20)
+    assert (ended.returncode, site.ids("q"), len(site.notes("opened"))) == (0, [], 1)
+    if "<&-" in closed:
+        assert site.notes() == ["opened True True True"]
 
 
 def test_two_supervisors_of_different_names_share_the_work_without_doubles(site: Site) -> None:
