@@ -448,6 +448,7 @@ class AskBack:
             lambda: False,
             Wear(spec, ask=print),
             [],
+            1,
         )
         claims = worker._claim()
         try:
