@@ -58,6 +58,7 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self.guardian = guardian
         self.failure: StoreError | None = None
+        self._gives_up = False
         self.beats = 0  # grows with all that is done: while it does not, the thread stands still
         self._database, self._policies, self._history = database, policies, history
         self._log = log
@@ -97,6 +98,10 @@ class Keeper(threading.Thread):
             self._policies, self._history = policies, history
 
         self.ask(job)
+
+    def give_up(self) -> None:
+        """Wait for the store no longer: fail where it is busy or full."""
+        self._gives_up = True
 
     def finish(self, within: float) -> None:
         """Do what was asked so far, close the store and end."""
@@ -150,6 +155,8 @@ class Keeper(threading.Thread):
             try:
                 return job(store)
             except (StoreBusy, StoreFull):
+                if self._gives_up:
+                    raise
                 self.beats += 1
                 time.sleep(_AGAIN_SECONDS)
 

@@ -58,6 +58,8 @@ _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
 _STRAY_SECONDS: Final = 2.0
 _LAST_WORDS_SECONDS: Final = 3.0  # to write what handlers printed
+_SETTLE_SECONDS: Final = 5.0  # that the store may take for what the dead held, at a stop
+_HURRIED_SECONDS: Final = 1.0  # the same where we were told twice
 _PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
 _RELOAD_SECONDS: Final = 120.0
 DIED: Final = 4
@@ -86,6 +88,7 @@ class Supervisor:
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
         self._stopping_at: float | None = None
+        self._settling_at, self._hurried = 0.0, False
         self._drained = self._failed = self._hung_up = False
         self._mark = 0
         self.waits = Waits()
@@ -216,6 +219,7 @@ class Supervisor:
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
+            self._look_whether_settled()
             self._backlogs.look()
             self.fleet.tick()
             self.waits.look()
@@ -273,12 +277,24 @@ class Supervisor:
     def stopping(self) -> bool:
         return self._stopping_at is not None
 
+    def _look_whether_settled(self) -> None:
+        """Where the store does not take what the dead held, leave it to the next start.
+
+        Their slots say what that was, as if we had been killed.
+        """
+        if not (self.stopping and self.fleet.roster.all_in(Phase.DOWN, Phase.SETTLING)):
+            self._settling_at = time.monotonic()
+        patience = _HURRIED_SECONDS if self._hurried else _SETTLE_SECONDS
+        if time.monotonic() > self._settling_at + patience:
+            self.keeper.give_up()
+
     def _overstayed(self) -> bool:
         latest = self.config.grace + _PARTING_SECONDS
         return self._stopping_at is not None and time.monotonic() > self._stopping_at + latest
 
     def stop(self, why: str) -> None:
         """Claim no more, finish within grace; said again: at once."""
+        self._hurried = self.stopping
         if self._stopping_at is None:
             self._stopping_at = time.monotonic()
             self.log.info("supervisor_stopping", why=why)

@@ -28,6 +28,7 @@ _BATCH_SECONDS: Final = 0.05  # how long a batch may take, so that nobody hoards
 _FLUSH_SECONDS: Final = 0.1  # how long an ack may stay unflushed
 _IDLE_SECONDS: Final = 60.0
 _BUSY_SECONDS: Final = 0.2
+_SAID_SECONDS: Final = 60.0  # between two lines that say that the store is waited for
 # Idle processes take turns when they are woken: the first one takes what came, and only what it
 # leaves is there for the second.
 _TURN_SECONDS: Final = 0.0005
@@ -190,11 +191,14 @@ class Worker:
 
         Ends at the latest when the supervisor ends us.
         """
+        said_at = float("-inf")
         while True:
             try:
                 return call()
             except (StoreBusy, StoreFull) as error:
-                self.log.warning("store_waited_for", error=str(error))
+                if time.monotonic() - said_at > _SAID_SECONDS:
+                    said_at = time.monotonic()
+                    self.log.warning("store_waited_for", error=str(error))
                 time.sleep(_BUSY_SECONDS)
 
     def _tell_lost(self, settlements: Sequence[Settlement], effects: Sequence[Effect]) -> None:

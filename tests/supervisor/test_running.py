@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -215,6 +216,51 @@ def test_a_second_signal_ends_at_once_and_burns_nothing(site: Site, signum: int)
     assert time.monotonic() - begun < 1.5
     assert gone(pids)()
     assert [(m.body, m.attempts) for m in site.there("q")] == [("wait-a", 0)]
+
+
+def fill_disk(site: Site) -> None:
+    """Let nobody of the fleet write to the database any more, as where its disk is full."""
+    size = os.path.getsize(site.database + "-wal")
+    for pid in (site.supervisor.pid, *site.pids()):
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, most))
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_on_a_full_disk_is_bounded_and_the_next_start_gives_back(
+    site: Site, signals: int
+) -> None:
+    site.handlers(ONE)
+    site.configure(q={"grace": "500ms"})
+    site.start()
+    site.write("q", "wait-a")
+    site.noted("begun wait-a")
+    fill_disk(site)
+    begun = time.monotonic()
+    for _ in range(signals):
+        site.supervisor.send_signal(signal.SIGTERM)
+        eventually(lambda: "supervisor_stopping" in site.log())
+    assert site.ends() == 69
+    assert time.monotonic() - begun < (8 if signals == 1 else 3)
+    assert site.log().count("event=store_failed") == 1
+    site.release("wait-a")
+    site.start()
+    site.empty("q")
+    assert site.notes("done") == ["done wait-a"]
+
+
+def test_that_the_store_is_waited_for_is_said_once(site: Site) -> None:
+    site.handlers(ONE)
+    site.configure(q={})
+    site.start()
+    site.write("q", "wait-a")
+    site.noted("begun wait-a")
+    fill_disk(site)
+    site.release("wait-a")
+    site.noted("done wait-a")
+    eventually(lambda: "store_waited_for" in site.log())
+    until(time.monotonic() + 1)
+    assert site.log().count("store_waited_for") == 1
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6])
