@@ -161,10 +161,12 @@ class Site:
         eventually(lambda: process.poll() is not None, within)
         return int(process.returncode)
 
-    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, config: str = "", **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run another `brokerrun` command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "brokerrun", *arguments, "-c", self.config],
+            [sys.executable, "-m", "brokerrun", *arguments, "-c", config or self.config],
             capture_output=True,
             text=True,
             env=os.environ | env,

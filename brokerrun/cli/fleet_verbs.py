@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -152,7 +153,7 @@ def _ask(
     from brokerrun.supervisor.config import load
 
     loaded = load(config)
-    request = {"do": verb, "timeout": timeout, **asked}
+    request = {"do": verb, "timeout": timeout, "file": os.path.abspath(config), **asked}
     try:
         answer = ask_supervisor(loaded, request, timeout + _REPLY_SECONDS, until_gone=until_gone)
     except NotRunning as error:

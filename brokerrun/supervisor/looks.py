@@ -116,6 +116,8 @@ def _tell_status(supervisor: Supervisor) -> Callable[[tuple[list[Reply], Facts]]
 def _ps(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     fleet = supervisor.fleet
     others = [("supervisor", os.getpid()), *(("template", pid) for pid in fleet.templates.pids())]
+    others += [("scribe", pid) for pid in [fleet.printing.pid] if pid]
+    others += [("reloader", pid) for pid in supervisor.helpers() if pid]
     rows = [_other_row(name, pid) for name, pid in others]
     reply({"processes": rows + [_place_row(supervisor, place) for place in fleet.roster.places]})
 

@@ -134,7 +134,7 @@ class Supervisor:
             self.keeper,
             self.log,
             looped=self._looped,
-            helpers=self._helpers,
+            helpers=self.helpers,
         )
         roster, host = self.fleet.roster, socket.gethostname()
         self._backlogs = Backlogs(roster, self.keeper, self.log, self.fleet.busy)
@@ -235,7 +235,8 @@ class Supervisor:
             return FAILED
         return self._deaths() if self._drained else 0
 
-    def _helpers(self) -> set[int]:
+    def helpers(self) -> set[int]:
+        """List the pids of our children that neither work nor fork nor write."""
         return {self.reloader.pid} if self.reloader is not None else set()
 
     def _keep_events(self, after: float = 0.0) -> None:

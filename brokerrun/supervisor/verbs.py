@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from brokerrun.errors import UsageError
+from brokerrun.errors import ConfigError, UsageError
 from brokerrun.supervisor.control import Reply, Request
 from brokerrun.supervisor.crew import Crew
 from brokerrun.supervisor.keys import MAX_PROCESSES
@@ -39,13 +39,15 @@ class _Restart(_Named, frozen=True):
 
 
 class _Scale(msgspec.Struct, frozen=True):
-    """By worker: "4", or "+2" and "-1"."""
+    """By worker: "4", or "+2" and "-1". *file*: That the asker means, where it matters."""
 
     changes: dict[str, str]
+    file: str = ""
     timeout: float = _WAIT_SECONDS
 
 
 class _Reload(msgspec.Struct, frozen=True):
+    file: str = ""
     dry_run: bool = False
     code: bool = False
     timeout: float = _WAIT_SECONDS
@@ -86,12 +88,20 @@ def _restart(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 def _scale(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     asked = read(request, _Scale)
+    _must_run(supervisor, asked.file)
     crews = {name: _crew(supervisor, name) for name in asked.changes}
     wanted = {name: _number(crews[name], change) for name, change in asked.changes.items()}
     for name, number in wanted.items():
         crews[name].wanted = number
         supervisor.log.info("worker_scaled", worker=name, processes=number)
     _when_complete(supervisor, list(crews.values()), reply, asked.timeout)
+
+
+def _must_run(supervisor: Supervisor, file: str) -> None:
+    """Refuse to change by one file what runs by another: both name this database and instance."""
+    ours = os.path.realpath(supervisor.config.path)
+    if file and os.path.realpath(file) != ours:
+        raise ConfigError([f"{file}: the supervisor of its database and name runs {ours}"])
 
 
 def _pause(supervisor: Supervisor, request: Request, reply: Reply) -> None:
@@ -125,6 +135,7 @@ def _drain(supervisor: Supervisor, request: Request, reply: Reply) -> None:
 
 def _reload(supervisor: Supervisor, request: Request, reply: Reply) -> None:
     asked = read(request, _Reload)
+    _must_run(supervisor, asked.file)
     supervisor.reload(reply, dry=asked.dry_run, roll=asked.code, within=asked.timeout)
 
 

@@ -164,7 +164,8 @@ class Worker:
             return
         settlement = self.policies[claim.queue].settle(claim, ended)
         if self._settle([settlement])[-1] is Effect.SETTLED:
-            self.slot.count(failed=True)
+            if ended.outcome is not Outcome.SNOOZE:
+                self.slot.count(failed=True)
             self.log.warning(
                 "message_settled",
                 queue=claim.queue,

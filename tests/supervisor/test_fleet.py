@@ -271,6 +271,16 @@ def test_snooze_burns_no_attempt_however_often(common: Site) -> None:
     assert common.notes("snoozes")[-1] == f"snoozes {ident} 1"
 
 
+def test_to_snooze_is_not_to_fail(site: Site) -> None:
+    site.handlers("def q(job):\n    note('begun')\n    raise Snooze(0.01)\n")
+    site.configure(q={})
+    site.start()
+    site.write("q", "a")
+    site.noted("begun", times=3)
+    [row] = site.workers("q")
+    assert (row["handled"], row["failed"]) == (0, 0)
+
+
 def test_dead_buries_at_once_with_its_reason(common: Site) -> None:
     ident = put(common, "dies")
     eventually(lambda: there(common, "q.dlq", ident))

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,22 @@ ONE = """
 
     other = q
 """
+
+
+def test_what_runs_by_one_file_is_not_changed_by_another(site: Site) -> None:
+    site.handlers(ONE)
+    site.configure(q={}, other={})
+    site.start()
+    other = site.folder / "other.toml"
+    other.write_text(Path(site.config).read_text())
+    for words in (["reload"], ["scale", "q=2", "--save"], ["scale", "q=2"]):
+        done = site.run(*words, config=str(other))
+        assert done.returncode == 78, words
+        assert done.stderr.endswith(f"runs {site.config}\n")
+    assert other.read_text() == Path(site.config).read_text()
+    assert len(site.workers("q")) == 1
+    (site.folder / "link.toml").symlink_to(site.config)
+    assert site.run("scale", "q=2", config=str(site.folder / "link.toml")).returncode == 0
 
 
 def site_of(site: Site, **workers: Any) -> Site:

@@ -68,12 +68,12 @@ def timed_stack(site: Site, worker: str) -> tuple[float, Any]:
 
 def test_ps_shows_each_process_and_what_it_has_in_hand(site: Site) -> None:
     site.handlers(HANGS)
-    site.configure(q={"processes": 2})
+    site.configure(q={"processes": 2, "output": "prefix"})
     site.start()
     (ident,) = site.write("q", "sleep 5")
     site.noted("begun sleep 5")
     rows = {row["process"]: row for row in json_lines(site, "ps")}
-    assert set(rows) == {"supervisor", "template", "q.1", "q.2"}
+    assert set(rows) == {"supervisor", "template", "scribe", "q.1", "q.2"}
     assert rows["supervisor"]["pid"] == site.supervisor.pid
     assert [rows["template"]["pid"]] == site.templates()
     busy = next(row for row in rows.values() if row["message"])
@@ -81,7 +81,7 @@ def test_ps_shows_each_process_and_what_it_has_in_hand(site: Site) -> None:
     assert 0 <= busy["seconds"] <= busy["age"] < 60
     assert all(row["rss_bytes"] > 1_000_000 for row in rows.values())
     shown = site.run("ps").stdout.splitlines()
-    assert len(shown) == 5
+    assert len(shown) == 6
     assert shown[0].split()[:4] == ["PROCESS", "PID", "PHASE", "MESSAGE"]
 
 
