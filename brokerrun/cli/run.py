@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ def main() -> NoReturn:
     """Run the command, and leave with its exit status."""
     try:
         status = cli.main(prog_name="brokerrun", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.ClickException as error:
@@ -56,9 +58,19 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up_output()
         status = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _give_up_output()
+        click.echo(f"brokerrun: error: standard output: {error.strerror}", err=True)
+        status = 1
     sys.exit(status or 0)
+
+
+def _give_up_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class _Verbs(click.Group):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
@@ -333,7 +333,7 @@ def _variable(found: re.Match[str]) -> str:
     return value or default or ""  # as the shell has it: the default also replaces an empty value
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _unknown(name: str, known: Collection[str]) -> str:
     homes: dict[str, str] = {}
     for scope, key in keys():
         homes[key] = f"{homes[key]} or {_HOMES[scope]}" if key in homes else _HOMES[scope]
@@ -343,19 +343,20 @@ def _unknown(name: str, known: Iterable[str]) -> str:
         return f"unknown key; did you mean {near!r}?"
     if near := _nearest(name, homes):
         return f"unknown key; did you mean {near!r} in {homes[near]}?"
-    return f"unknown key; known are {', '.join(known)}"
+    return f"unknown key; known are {', '.join(known)}" if known else ""
 
 
 def _unknown_table(name: str, value: object) -> str:
+    tables = ", ".join(f"[{scope}]" for scope in SCOPES)
     if not isinstance(value, dict | list):
-        return _unknown(name, ())
+        return _unknown(name, ()) or f"unknown key; here are only tables: {tables}"
     if near := _nearest(name, SCOPES):
         return f"unknown table; did you mean [{near}]?"
     if "handler" in value:
         return f"unknown table; did you mean [workers.{name}]?"
     if "cron" in value or "every" in value:
         return f"unknown table; did you mean [schedule.{name}]?"
-    return f"unknown table; known are {', '.join(f'[{scope}]' for scope in SCOPES)}"
+    return f"unknown table; known are {tables}"
 
 
 def _nearest(name: str, names: Iterable[str]) -> str | None:

@@ -351,6 +351,10 @@ def test_a_handler_is_a_module_and_a_function(handler: str) -> None:
         (f"brokerrun = 3\n{WORKER}", "workers.toml:1: brokerrun: expected a table, got 3"),
         (f"{WORKER}[worker.b]\n", "workers.toml:3: worker: unknown table; did you mean [workers]?"),
         (f"{WORKER}[b]\nhandler = 'x:y'\n", "b: unknown table; did you mean [workers.b]?"),
+        (
+            f"foo = 1\n{WORKER}",
+            "workers.toml:1: foo: unknown key; here are only tables: [brokerrun], ",
+        ),
         (f"{WORKER}[other.b]\n", "workers.toml:3: other: unknown table; known are "),
         (f"{WORKER}[b]\nevery = '1m'\n", "b: unknown table; did you mean [schedule.b]?"),
         (f"{WORKER}[schedules.b]\n", "schedules: unknown table; did you mean [schedule]?"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -83,6 +85,17 @@ def test_ps_shows_each_process_and_what_it_has_in_hand(site: Site) -> None:
     shown = site.run("ps").stdout.splitlines()
     assert len(shown) == 6
     assert shown[0].split()[:4] == ["PROCESS", "PID", "PHASE", "MESSAGE"]
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["--help"]])
+def test_output_on_a_full_disk_is_one_sentence(site: Site, words: list[str]) -> None:
+    site.configure(q={})
+    where = [] if words == ["--help"] else ["-c", site.config]
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "brokerrun", *words, *where]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert done.stderr == b"brokerrun: error: standard output: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_ps_of_nobody_says_so(site: Site) -> None:
