@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ from brokerrun.supervisor.stacks import ask_stack, read_stack
 from brokerrun.supervisor.strays import Strays
 from brokerrun.supervisor.templates import Template, Templates
 
+_SPARE_FDS: Final = 8  # that a worker more has to leave to its supervisor
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
 
 
@@ -229,15 +231,19 @@ class Fleet:
             return  # at a tick when it is ready; or the boot timeout comes first
         try:
             self.slots.make_room(place.index + 1)
-        except StoreError as error:  # at a tick again, until the boot timeout
-            place.reason = str(error)
-            return
-        self._owners += 1
-        place.owner = worker_owner(self.keeper.guardian, self._owners)
-        self.slots[place.index].reset(place.owner)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = Process(ours, os.memfd_create("dump"))
-        self._processes[place.index] = process
+            self._owners += 1
+            place.owner = worker_owner(self.keeper.guardian, self._owners)
+            self.slots[place.index].reset(place.owner)
+            self._request(place, template, self.slots)
+        except (StoreError, OSError) as error:  # at a tick again, until the boot timeout
+            place.reason = getattr(error, "strerror", None) or str(error)
+
+    def _request(self, place: Place, template: Template, slots: SlotFile) -> None:
+        """Have a worker made; where the template's link is full, at the next tick again.
+
+        Raises:
+            OSError: There are too few descriptors for it, and some of our own; it has none then.
+        """
         request = wire.Spawn(
             spec=place.spec,
             number=place.number,
@@ -245,23 +251,28 @@ class Fleet:
             place=place.index,
             database=self.config.instance.database,
         )
-        given = [
-            self.slots.open_for_worker(),
-            *self.printing.open(place.index, place.spec, place.number),
-        ]
-        with theirs:
-            asked = template.spawn(request, [theirs.fileno(), process.dump_fd, *given])
-        for fd in given:
-            os.close(fd)
+        with ExitStack() as held, ExitStack() as given:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            held.callback(ours.close)
+            given.callback(theirs.close)
+            dump_fd = os.memfd_create("dump")
+            held.callback(os.close, dump_fd)
+            fds = [theirs.fileno(), dump_fd, slots.open_for_worker()]
+            given.callback(os.close, fds[-1])
+            for fd in self.printing.open(place.index, place.spec, place.number):
+                given.callback(os.close, fd)
+                fds.append(fd)
+            for _ in range(_SPARE_FDS):
+                given.callback(os.close, os.dup(dump_fd))
+            asked = template.spawn(request, fds)
+            if asked is None:
+                return
+            held.pop_all()
         ours.setblocking(False)
+        process = self._processes[place.index] = Process(ours, dump_fd, spawned=asked)
         self.selector.register(
             ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
         )
-        if asked is None:  # the link is full: at the next tick again
-            self.selector.unregister(ours)
-            self._processes.pop(place.index).close()
-        else:
-            process.spawned = asked
 
     def _worker_spoke(self, place: Place, process: Process) -> None:
         """It was forked, says hello, or is gone; how it ended is for `reap` to say."""

@@ -7,7 +7,7 @@ import selectors
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,11 +42,23 @@ class Printing:
 
     def open(self, index: int, spec: WorkerSpec, number: int) -> list[int]:
         """Return where that worker's process prints, its output and its errors: two write ends,
-        or none, where it prints where we do. The caller closes them."""
+        or none, where it prints where we do. The caller closes them.
+
+        Raises:
+            OSError: There are too few descriptors for them.
+        """
         if spec.output == INHERIT:
             return []
         self.close(index)
-        (out, out_end), (err, err_end) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        fds: list[int] = []
+        try:
+            for _ in ("output", "errors"):
+                fds += os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            for fd in fds:
+                os.close(fd)
+            raise
+        out, out_end, err, err_end = fds
         self._pipes[index] = Pipes(_prints(spec, number), [out, err])
         self.tick()
         return [out_end, err_end]
@@ -60,7 +72,8 @@ class Printing:
     def tick(self) -> None:
         """Start a scribe where one is needed, and give it what it has not got."""
         if self._pipes and self._link is None:
-            self._start()
+            with suppress(OSError):  # there are too few descriptors: again at a later tick
+                self._start()
         for pipes in self._pipes.values():
             if self._link is None or pipes.sent:
                 continue
@@ -82,9 +95,12 @@ class Printing:
         if time.monotonic() < self._started_at + _AGAIN_SECONDS:
             return
         self._started_at = time.monotonic()
-        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, ExitStack() as undo:
+            undo.callback(link.close)
             self.pid = _start(theirs)
+            undo.pop_all()
+        self._link = link
         self._link.setblocking(False)
         self.selector.register(self._link, selectors.EVENT_READ, self._lost)
 

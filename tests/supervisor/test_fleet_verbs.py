@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Site, gone, lives
+from supervised import Site, gone, lives, open_files
 from support import eventually
 
 from brokerrun.supervisor.config import load
@@ -45,6 +46,29 @@ def test_what_runs_by_one_file_is_not_changed_by_another(site: Site) -> None:
     assert len(site.workers("q")) == 1
     (site.folder / "link.toml").symlink_to(site.config)
     assert site.run("scale", "q=2", config=str(site.folder / "link.toml")).returncode == 0
+
+
+@pytest.mark.parametrize("output", ["inherit", "prefix"])
+def test_where_descriptors_are_too_few_the_rest_of_the_fleet_waits_for_them(
+    site: Site, output: str
+) -> None:
+    site.handlers(ONE)
+    site.configure(q={"output": output})
+    site.start()
+    supervisor = site.supervisor.pid
+    most = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    few = len(open_files(supervisor)) + 30
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (few, most[1]))
+    assert site.run("scale", "q=20", "--timeout", "1s").returncode == 124
+    rows = site.workers("q")
+    assert 1 < sum(row["state"] == "idle" for row in rows) < 20
+    assert "Too many open files" in {row["reason"] for row in rows}
+    assert len(open_files(supervisor)) < few
+    site.write("q", "a")
+    site.noted("done a")
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, most)
+    eventually(lambda: [row["state"] for row in site.workers("q")] == ["idle"] * 20)
+    assert "Traceback" not in site.log()
 
 
 def site_of(site: Site, **workers: Any) -> Site:
