@@ -145,7 +145,7 @@ def _start(command: tuple[str, ...], claim: Claim) -> subprocess.Popen[bytes]:
 
 def _belong(parent: int) -> None:
     """In the child: never run the command for nobody."""
-    if not die_with(parent, 1.0):
+    if not die_with(parent):
         os._exit(1)
 
 

@@ -13,6 +13,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
 _STEP = 0.0005
+_PARENT_SECONDS = 5.0
 
 
 def adopt_orphans() -> None:
@@ -20,15 +21,20 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with(parent: int, within: float) -> bool:
+def die_with(parent: int, *, after: int = 0) -> bool:
     """Be killed when *parent* ends.
 
-    Waits until we are its child: the one that forked us has to end first. False where that does
-    not happen within that many seconds, or the parent is already gone.
+    Args:
+        parent: Whose child we are, or will be.
+        after: The pid of the one that forked us, where that is another: it ends first, and is
+            waited for up to 5 s.
+
+    Returns:
+        False where the parent is already gone, or the other does not end.
     """
-    deadline = time.monotonic() + within
-    while os.getppid() != parent:
-        if time.monotonic() > deadline:
+    deadline = time.monotonic() + _PARENT_SECONDS
+    while (found := os.getppid()) != parent:
+        if found != after or time.monotonic() > deadline:
             return False
         time.sleep(_STEP)
     # Armed now, not before: it belongs to the parent of the moment. And looked again, since that

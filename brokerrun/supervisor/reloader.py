@@ -19,7 +19,6 @@ from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with
 from brokerrun.supervisor.spec import Config
 
-_PARENT_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0  # after it ended: a folder may have vanished for a moment
 _DEBOUNCE_MS: Final = 400  # an editor and a checkout write in bursts
 _MOST_NAMED: Final = 3
@@ -80,7 +79,7 @@ def main(told: str) -> int:
     from watchfiles import PythonFilter, watch
 
     watched = msgspec.json.decode(told, type=Watched)
-    if not die_with(watched.supervisor, _PARENT_SECONDS):
+    if not die_with(watched.supervisor):
         return 1
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from brokerrun.supervisor import wire
 from brokerrun.supervisor.accounts import become
 from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with
-from brokerrun.supervisor.template import PARENT_SECONDS, be_worker, load
+from brokerrun.supervisor.template import be_worker, load
 
 _CHANNEL, _DUMP = 3, 4
 
@@ -32,7 +32,7 @@ def main() -> int:
         os.set_inheritable(fd, False)
     if told.setup.account is not None:
         become(told.setup.account)
-    if not die_with(told.setup.supervisor, PARENT_SECONDS):
+    if not die_with(told.setup.supervisor):
         return 1
     set_up_logs(told.setup.log, told.setup.log_level)
     faulthandler.register(signal.SIGUSR1, file=_DUMP, all_threads=True)  # where an import hangs

@@ -41,7 +41,6 @@ from brokerrun.supervisor.wear import Wear
 from brokerrun.supervisor.worker import Worker
 
 _ALL_SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
-PARENT_SECONDS = 5.0
 _MOST_FDS = 5
 _MOST_TRACES = 5  # that go into one message
 _CACHE_MB = 2  # a worker looks at few pages, and there are many workers
@@ -61,8 +60,7 @@ def main() -> None:
     load_engine(setup.database)  # before it is a user who may not read what is ours
     if setup.account is not None:
         become(setup.account)
-    # After that: a change of user disarms it. No wait: where it is not our parent, it is gone.
-    if not die_with(setup.supervisor, 0):
+    if not die_with(setup.supervisor):  # after that: a change of user disarms it
         sys.exit(1)
     setproctitle("brokerrun: template")
     set_up_logs(setup.log, setup.log_level)
@@ -171,12 +169,12 @@ def _as_between(
     link: socket.socket,
 ) -> NoReturn:
     """In the child: leave by os._exit, whatever happens."""
-    status = 70
+    status, between = 70, os.getpid()
     try:
         worker = os.fork()
         if worker == 0:
             link.close()
-            status = be_worker(request, fds, handlers[request.spec.name], setup)
+            status = be_worker(request, fds, handlers[request.spec.name], setup, between)
         else:  # said here, so that one that hangs before it says hello can be killed
             os.write(fds[0], msgspec.json.encode(wire.Forked(worker)))
             status = 0
@@ -184,10 +182,17 @@ def _as_between(
         os._exit(status)
 
 
-def be_worker(request: wire.Spawn, fds: list[int], handler: Handler, setup: wire.Setup) -> int:
-    """Work until told to stop; return the exit status. *fds*: the channel, the file for dumps."""
+def be_worker(
+    request: wire.Spawn, fds: list[int], handler: Handler, setup: wire.Setup, between: int = 0
+) -> int:
+    """Work until told to stop; return the exit status.
+
+    Args:
+        fds: The channel, the file for dumps.
+        between: The pid of the one that forked us; 0: nobody did.
+    """
     os.setpgid(0, 0)
-    if not die_with(setup.supervisor, PARENT_SECONDS):
+    if not die_with(setup.supervisor, after=between):
         return 1
     stop = _Stop()
     faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True, chain=False)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from contextlib import suppress
+from multiprocessing.connection import Connection as Talk
 
 from supervised import Site, gone, open_files
-from support import eventually
+from support import Child, eventually
+
+from brokerrun.supervisor.processes import die_with
 
 # Runs in the template just before it forks a worker, which is when the guards have to stand.
 AT_FORK = """
@@ -142,6 +146,23 @@ def test_a_worker_is_its_supervisors_child_and_dies_with_it_and_hears_signals(si
     site.noted("group True")
     site.noted("ignored False")
     site.noted("blocked 0")
+
+
+def test_who_was_forked_for_a_supervisor_that_is_gone_leaves_at_once() -> None:
+    def be_supervisor(talk: Talk) -> None:
+        first, between = os.getpid(), os.fork()
+        if between == 0:
+            between = os.getpid()
+            if os.fork() == 0:
+                eventually(lambda: os.getppid() not in (first, between))
+                began = time.monotonic()
+                talk.send((die_with(first, after=between), time.monotonic() - began))
+            os._exit(0)
+        os.waitpid(between, 0)
+
+    (belongs, seconds) = Child(be_supervisor).hear()
+    assert not belongs
+    assert seconds < 1
 
 
 def test_templates_and_workers_are_gone_with_a_supervisor_that_was_killed(site: Site) -> None:
