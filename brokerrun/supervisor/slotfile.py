@@ -228,6 +228,9 @@ def lock(path: str) -> int:
     while True:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError as error:
+            folder = os.path.dirname(path)
+            raise StoreError(f"{folder}: there is no such folder for the database") from error
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened: {error.strerror}") from error
         try:

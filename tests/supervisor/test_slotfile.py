@@ -696,8 +696,8 @@ def test_a_file_that_is_replaced_between_open_and_lock_is_not_taken(
     os.close(fd)
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be opened"):
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="missing: there is no such folder for the database"):
         lock(str(tmp_path / "missing" / "q.slots"))
 
 
