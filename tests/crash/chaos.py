@@ -224,8 +224,7 @@ class Chaos:
         eventually(lambda: is_stopped(supervisor.pid) or supervisor.poll() is not None)
         if supervisor.poll() is not None:
             return []
-        # What the kernel lists as children lacks one now and then, while others of them end.
-        return [child.pid for child in psutil.Process(supervisor.pid).children()]
+        return [pid for pid in psutil.pids() if _parent(pid) == supervisor.pid]
 
     def _end(self) -> bool:
         if self._ending or not _title(self.site.supervisor.pid).startswith("brokerrun: sup"):
@@ -297,6 +296,14 @@ class Chaos:
 def _send(pid: int, signum: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signum)
+
+
+def _parent(pid: int) -> int:
+    """Ask each process, for no list of children is whole: the kernel's lacks one now and then while
+    others of them end, psutil's those that a step of the clock made older than their parent."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).ppid()
+    return 0
 
 
 def _title(pid: int) -> str:
