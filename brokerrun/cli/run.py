@@ -70,7 +70,9 @@ def main() -> NoReturn:
 
 
 def _give_up_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from brokerrun.cli.output import give_up_output
+
+    give_up_output()
 
 
 class _Verbs(click.Group):
