@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +18,7 @@ from brokerrun.errors import StoreError
 from brokerrun.supervisor import wire
 from brokerrun.supervisor.aftermath import Aftermath
 from brokerrun.supervisor.crew import Crew
+from brokerrun.supervisor.equipment import equipped
 from brokerrun.supervisor.fate import FOR_ITS_MESSAGE, Cause
 from brokerrun.supervisor.keeper import Keeper
 from brokerrun.supervisor.place import NEVER, Place, Process
@@ -34,7 +33,6 @@ from brokerrun.supervisor.stacks import ask_stack, read_stack
 from brokerrun.supervisor.strays import Strays
 from brokerrun.supervisor.templates import Template, Templates
 
-_SPARE_FDS: Final = 8  # that a worker more has to leave to its supervisor
 LONG_SECONDS: Final = 1.0  # in hand that long, a message frees those behind it
 
 
@@ -242,7 +240,7 @@ class Fleet:
         """Have a worker made; where the template's link is full, at the next tick again.
 
         Raises:
-            OSError: There are too few descriptors for it, and some of our own; it has none then.
+            OSError: There are too few descriptors for it.
         """
         request = wire.Spawn(
             spec=place.spec,
@@ -251,27 +249,16 @@ class Fleet:
             place=place.index,
             database=self.config.instance.database,
         )
-        with ExitStack() as held, ExitStack() as given:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            held.callback(ours.close)
-            given.callback(theirs.close)
-            dump_fd = os.memfd_create("dump")
-            held.callback(os.close, dump_fd)
-            fds = [theirs.fileno(), dump_fd, slots.open_for_worker()]
-            given.callback(os.close, fds[-1])
-            for fd in self.printing.open(place.index, place.spec, place.number):
-                given.callback(os.close, fd)
-                fds.append(fd)
-            for _ in range(_SPARE_FDS):
-                given.callback(os.close, os.dup(dump_fd))
+        with equipped(place, slots, self.printing) as (process, fds):
             asked = template.spawn(request, fds)
-            if asked is None:
-                return
-            held.pop_all()
-        ours.setblocking(False)
-        process = self._processes[place.index] = Process(ours, dump_fd, spawned=asked)
+        if asked is None:
+            process.close()
+            return
+        process.channel.setblocking(False)
+        process.spawned = asked
+        self._processes[place.index] = process
         self.selector.register(
-            ours, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
+            process.channel, selectors.EVENT_READ, lambda: self._worker_spoke(place, process)
         )
 
     def _worker_spoke(self, place: Place, process: Process) -> None:

@@ -30,6 +30,7 @@ from brokerrun.supervisor.fleet import Fleet
 from brokerrun.supervisor.journal import Journal
 from brokerrun.supervisor.keeper import Keeper, recover_strangers
 from brokerrun.supervisor.logs import RecentLines, logger
+from brokerrun.supervisor.parting import PARTING_SECONDS, Parting
 from brokerrun.supervisor.pauses import Pauses
 from brokerrun.supervisor.place import Place
 from brokerrun.supervisor.processes import (
@@ -58,9 +59,6 @@ _LEFTOVER_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 60.0
 _STRAY_SECONDS: Final = 2.0
 _LAST_WORDS_SECONDS: Final = 3.0  # to write what handlers printed
-_SETTLE_SECONDS: Final = 5.0  # that the store may take for what the dead held, at a stop
-_HURRIED_SECONDS: Final = 1.0  # the same where we were told twice
-_PARTING_SECONDS: Final = 30.0  # beyond the longest grace, until we leave without the rest
 _RELOAD_SECONDS: Final = 120.0
 DIED: Final = 4
 FAILED: Final = 70
@@ -87,8 +85,7 @@ class Supervisor:
         self.status_askers: list[Reply] = []
         self.reloader = Reloader(config, self.selector, self.log) if watch else None
         self._signals: list[int] = []
-        self._stopping_at: float | None = None
-        self._settling_at, self._hurried = 0.0, False
+        self._parting = Parting()
         self._drained = self._failed = self._hung_up = False
         self._mark = 0
         self.waits = Waits()
@@ -215,7 +212,7 @@ class Supervisor:
 
     def _loop(self) -> int:
         while not (self.stopping and self.fleet.roster.all_in(Phase.DOWN)):
-            if self._overstayed():
+            if self._parting.overstayed(time.monotonic(), self.config.grace):
                 self.log.error("supervisor_left", why="processes could not be ended")
                 return 1
             self._serve(self._pause())
@@ -276,28 +273,18 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        return self._stopping_at is not None
+        return self._parting.begun
 
     def _look_whether_settled(self) -> None:
-        """Where the store does not take what the dead held, leave it to the next start.
-
-        Their slots say what that was, as if we had been killed.
-        """
-        if not (self.stopping and self.fleet.roster.all_in(Phase.DOWN, Phase.SETTLING)):
-            self._settling_at = time.monotonic()
-        patience = _HURRIED_SECONDS if self._hurried else _SETTLE_SECONDS
-        if time.monotonic() > self._settling_at + patience:
+        """Leave what the dead held, where the store does not take it, to the next start: their
+        slots say what that was, as if we had been killed."""
+        all_dead = self.fleet.roster.all_in(Phase.DOWN, Phase.SETTLING)
+        if self._parting.unsettled(time.monotonic(), all_dead=all_dead):
             self.keeper.give_up()
-
-    def _overstayed(self) -> bool:
-        latest = self.config.grace + _PARTING_SECONDS
-        return self._stopping_at is not None and time.monotonic() > self._stopping_at + latest
 
     def stop(self, why: str) -> None:
         """Claim no more, finish within grace; said again: at once."""
-        self._hurried = self.stopping
-        if self._stopping_at is None:
-            self._stopping_at = time.monotonic()
+        if self._parting.tell(time.monotonic()):
             self.log.info("supervisor_stopping", why=why)
         self.fleet.stop()
 
@@ -401,7 +388,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------- leaving
 
     def _leave(self, control: ControlServer | None) -> None:
-        self.manager.leave(_PARTING_SECONDS)
+        self.manager.leave(PARTING_SECONDS)
         self.fleet.templates.close()
         for pid in self.fleet.strays.end_all(_STRAY_SECONDS):
             self.log.error("stray_lives_on", pid=pid)
@@ -410,7 +397,7 @@ class Supervisor:
             self._put_instance(stopped_at=time.time_ns())
         self.log.keep("supervisor_stopped", name=self.name)
         self._keep_events()
-        self.keeper.finish(_PARTING_SECONDS)
+        self.keeper.finish(PARTING_SECONDS)
         if control is not None:
             control.close()
         self.log.info("supervisor_stopped", name=self.name)

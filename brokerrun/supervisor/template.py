@@ -35,6 +35,7 @@ from brokerrun.supervisor.limits import apply_limits
 from brokerrun.supervisor.logs import logger, set_up_logs
 from brokerrun.supervisor.processes import die_with, hear, holds_open, os_threads, wake_pipe
 from brokerrun.supervisor.slotfile import open_slot
+from brokerrun.supervisor.spec import WorkerSpec
 from brokerrun.supervisor.standard import print_into
 from brokerrun.supervisor.strays import MARK
 from brokerrun.supervisor.wear import Wear
@@ -185,12 +186,8 @@ def _as_between(
 def be_worker(
     request: wire.Spawn, fds: list[int], handler: Handler, setup: wire.Setup, between: int = 0
 ) -> int:
-    """Work until told to stop; return the exit status.
-
-    Args:
-        fds: The channel, the file for dumps.
-        between: The pid of the one that forked us; 0: nobody did.
-    """
+    """Work until told to stop; return the exit status. *fds*: the channel, the file for dumps;
+    *between*: the pid of the one that forked us, 0: nobody did."""
     os.setpgid(0, 0)
     if not die_with(setup.supervisor, after=between):
         return 1
@@ -199,9 +196,7 @@ def be_worker(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     print_into(fds[3:])
     spec = request.spec
-    apply_limits(spec.limits)
-    if spec.umask is not None:
-        os.umask(spec.umask)
+    _restrain(spec)
     setproctitle(f"brokerrun: {spec.name}.{request.number}")
     os.environ[MARK] = str(request.owner)
     log = logger().bind(worker=f"{spec.name}.{request.number}")
@@ -230,6 +225,12 @@ def be_worker(
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _restrain(spec: WorkerSpec) -> None:
+    apply_limits(spec.limits)
+    if spec.umask is not None:
+        os.umask(spec.umask)
 
 
 def _ask_for_heir(channel: socket.socket, why: str) -> None:
